@@ -1,0 +1,86 @@
+/* image.h - the model image: one sealed memfd that holds a whole model, written once by ds-loader, mapped by engines.
+ *
+ *   header | hyperparameters | vocabulary | tensor table | tensors
+ *
+ * Every reference is an offset from the start of the image. Sections start at multiples of 4096, tensors at multiples
+ * of 64. Little-endian, plain structs. The reader believes nothing: ds_image_open() checks every offset, size and count
+ * against the size of the map before anything else looks at it, and the caller can then use what it borrows. */
+#pragma once
+
+#include <deepseekd/model.h>
+
+#define DS_IMAGE_MAGIC 0x31676d4964736c64ull
+#define DS_IMAGE_VERSION 1u
+#define DS_IMAGE_SECTION_ALIGN 4096u
+#define DS_IMAGE_TENSOR_ALIGN 64u
+#define DS_IMAGE_NAME_MAX 96
+
+enum ds_image_section_id {
+	DS_SECTION_HPARAMS,	 /* struct ds_hparams */
+	DS_SECTION_VOCABULARY,	 /* struct ds_image_vocabulary; size 0: the model has no tokenizer */
+	DS_SECTION_TOKENS,	 /* struct ds_image_token [n_tokens] */
+	DS_SECTION_MERGES,	 /* struct ds_merge [n_merges] */
+	DS_SECTION_TEXT,	 /* bytes of tokens and patterns, each followed by a NUL */
+	DS_SECTION_TENSOR_TABLE, /* struct ds_image_tensor [n_tensors] */
+	DS_SECTION_TENSORS,
+	DS_N_SECTIONS,
+};
+
+struct ds_image_section {
+	uint64_t offset, size;
+};
+
+struct ds_image_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t n_tensors;
+	uint64_t size; /* of the image */
+	char dialect[32];
+	char backend[64]; /* identity() of the backend that packed the tensors */
+	struct ds_image_section sections[DS_N_SECTIONS];
+};
+
+struct ds_image_text {
+	uint32_t offset, size; /* in DS_SECTION_TEXT */
+};
+
+struct ds_image_token {
+	struct ds_image_text text;
+	uint32_t flags;
+};
+
+struct ds_image_vocabulary {
+	char tokenizer[32];
+	uint32_t n_tokens, n_merges, n_patterns, n_eos;
+	struct ds_image_text patterns[DS_MAX_PATTERNS];
+	uint32_t eos[DS_MAX_EOS];
+	uint32_t bos;
+	uint8_t nfc, ignore_merges, add_bos, reserved;
+};
+
+struct ds_image_tensor {
+	char name[DS_IMAGE_NAME_MAX];
+	uint32_t dtype;
+	uint32_t layout;
+	uint32_t n_dims;
+	uint32_t reserved;
+	uint64_t shape[DS_MAX_DIMS];
+	uint64_t offset, size; /* in the image */
+};
+
+/* A mapped and checked image. */
+struct ds_image;
+
+/* Map @fd (borrowed) read-only at a 2 MiB-aligned address and check all of it. Unless @sealed is false, all of
+ * F_SEAL_SHRINK, GROW, WRITE and SEAL must be set. -EINVAL: not an image, or one that contradicts itself. */
+int ds_image_open(struct ds_image **out, int fd, bool sealed, struct ds_error *err);
+struct ds_image *ds_image_free(struct ds_image *image); /* takes NULL, returns NULL */
+DS_DEFINE_FREEP(ds_image)
+
+const struct ds_hparams *ds_image_hparams(const struct ds_image *image);
+const struct ds_vocabulary *ds_image_vocabulary(const struct ds_image *image); /* NULL: none */
+const char *ds_image_dialect(const struct ds_image *image);
+const char *ds_image_backend(const struct ds_image *image);
+const void *ds_image_data(const struct ds_image *image, uint64_t *size);
+/* The table entry of @name, or NULL. Binary search: the table is sorted by name. */
+const struct ds_image_tensor *ds_image_tensor(const struct ds_image *image, const char *name);
