@@ -1,0 +1,295 @@
+/* builder.c - takes down what a format plugin says of a checkpoint, and believes none of it. */
+#include "builder.h"
+
+#include <string.h>
+
+#define MAX_TENSORS (1u << 20)
+#define MAX_PARTS (1u << 24)
+#define MAX_BLOCK (1ull << 30) /* bytes of a row or a block: what filling holds in memory at once */
+
+struct ds_model_builder {
+	struct ds_builder calls;
+	const struct ds_file *files; /* [n_files] */
+	size_t n_files;
+	struct ds_image_writer *image;
+	struct ds_model_tensor *tensors; /* [n_tensors]; their names are ours */
+	uint32_t n_tensors, tensor_capacity;
+	struct ds_part *parts; /* [n_parts], sorted by tensor and row when planned */
+	uint32_t n_parts, part_capacity;
+};
+
+/* Make room for one more element in the array *@list of *@capacity elements of @size bytes. */
+static int grow(void **list, uint32_t *capacity, uint32_t n, uint32_t most, size_t size, const char *what,
+		struct ds_error *err)
+{
+	uint32_t wanted = *capacity ? 2 * *capacity : 64;
+	void *larger;
+
+	if (n < *capacity)
+		return 0;
+	if (n >= most)
+		return ds_fail(err, -E2BIG, "the checkpoint has more than %u %s", most, what);
+	larger = reallocarray(*list, wanted, size);
+	if (!larger)
+		return ds_fail(err, -ENOMEM, "no memory for %u %s", wanted, what);
+	*list = larger;
+	*capacity = wanted;
+	return 0;
+}
+
+static int take_hparams(void *self, const struct ds_hparams *hparams, struct ds_error *err)
+{
+	struct ds_model_builder *b = self;
+
+	return ds_image_writer_hparams(b->image, hparams, err);
+}
+
+static int take_vocabulary(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err)
+{
+	struct ds_model_builder *b = self;
+
+	return ds_image_writer_vocabulary(b->image, vocabulary, err);
+}
+
+static int take_dialect(void *self, const char *name, struct ds_error *err)
+{
+	struct ds_model_builder *b = self;
+
+	return ds_image_writer_dialect(b->image, name, err);
+}
+
+static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor *t, struct ds_error *err)
+{
+	if (!desc->name || !*desc->name || strlen(desc->name) >= DS_IMAGE_NAME_MAX)
+		return ds_fail(err, -EINVAL, "tensor \"%.100s\": a name has 1 to %u bytes",
+			       desc->name ? desc->name : "", DS_IMAGE_NAME_MAX - 1);
+	if (desc->dtype < DS_DTYPE_F32 || desc->dtype > DS_DTYPE_BF16)
+		return ds_fail(err, -EINVAL, "tensor %s: unknown type %u", desc->name, desc->dtype);
+	if (desc->n_dims == 0 || desc->n_dims > DS_MAX_DIMS)
+		return ds_fail(err, -EINVAL, "tensor %s: %u dimensions", desc->name, desc->n_dims);
+	if (desc->n_dims == 1 && desc->dtype != DS_DTYPE_F32)
+		return ds_fail(err, -EINVAL, "tensor %s: one dimension, so it must be kept as F32", desc->name);
+	t->desc = *desc;
+	t->rows = 1;
+	for (uint32_t i = 0; i < DS_MAX_DIMS; i++) {
+		uint64_t n = i < desc->n_dims ? desc->shape[i] : 1;
+
+		t->desc.shape[i] = n;
+		if (i + 1 < desc->n_dims && __builtin_mul_overflow(t->rows, n, &t->rows))
+			t->rows = 0;
+		if (i + 1 == desc->n_dims)
+			t->cols = n;
+	}
+	if (t->rows == 0 || t->cols == 0 || t->cols > UINT64_MAX / 8 / t->rows)
+		return ds_fail(err, -EINVAL, "tensor %s: a shape of no or too many elements", desc->name);
+	if (t->cols > MAX_BLOCK / sizeof(float))
+		return ds_fail(err, -E2BIG, "tensor %s: a row of %llu elements", desc->name,
+			       (unsigned long long)t->cols);
+	return 0;
+}
+
+static int take_tensor(void *self, const struct ds_tensor_desc *desc, uint32_t *index, struct ds_error *err)
+{
+	struct ds_model_builder *b = self;
+	struct ds_model_tensor t = {.n_parts = 0};
+	int r = check_desc(desc, &t, err);
+
+	if (r == 0)
+		r = grow((void **)&b->tensors, &b->tensor_capacity, b->n_tensors, MAX_TENSORS, sizeof(t), "tensors",
+			 err);
+	if (r < 0)
+		return r;
+	t.desc.name = strdup(desc->name);
+	if (!t.desc.name)
+		return ds_fail(err, -ENOMEM, "no memory for tensor %s", desc->name);
+	b->tensors[b->n_tensors] = t;
+	*index = b->n_tensors++;
+	return 0;
+}
+
+static const char *dtype_name(enum ds_dtype dtype)
+{
+	static const char *const names[] = {"an unknown type", "F32", "F16", "BF16"};
+
+	return names[dtype < DS_ARRAY_SIZE(names) ? dtype : 0];
+}
+
+/* Can elements of type @from be stored as @to without losing anything? */
+static bool converts(enum ds_dtype from, enum ds_dtype to)
+{
+	return from == to || (to == DS_DTYPE_F32 && (from == DS_DTYPE_F16 || from == DS_DTYPE_BF16));
+}
+
+static int take_part(void *self, const struct ds_part *part, struct ds_error *err)
+{
+	struct ds_model_builder *b = self;
+	const struct ds_model_tensor *t;
+	const struct ds_file *file;
+	uint64_t size;
+	int r;
+
+	if (part->tensor >= b->n_tensors || part->file >= b->n_files)
+		return ds_fail(err, -EINVAL, "a part of tensor %u in file %u: there are %u tensors and %zu files",
+			       part->tensor, part->file, b->n_tensors, b->n_files);
+	t = &b->tensors[part->tensor];
+	file = &b->files[part->file];
+	if (part->n_rows == 0 || part->row >= t->rows || part->n_rows > t->rows - part->row)
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu rows, a part has %llu from row %llu", file->name,
+			       t->desc.name, (unsigned long long)t->rows, (unsigned long long)part->n_rows,
+			       (unsigned long long)part->row);
+	if (!converts(part->dtype, t->desc.dtype))
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s cannot be converted from %s to %s", file->name,
+			       t->desc.name, dtype_name(part->dtype), dtype_name(t->desc.dtype));
+	/* rows * cols * 8 fits, as take_tensor() saw */
+	size = part->n_rows * t->cols * ds_dtype_size(part->dtype);
+	if (part->offset > file->size || size > file->size - part->offset)
+		return ds_fail(err, -EINVAL, "%s: tensor %s needs %llu bytes from byte %llu, the file has %llu",
+			       file->name, t->desc.name, (unsigned long long)size, (unsigned long long)part->offset,
+			       (unsigned long long)file->size);
+	r = grow((void **)&b->parts, &b->part_capacity, b->n_parts, MAX_PARTS, sizeof(*part), "parts of tensors", err);
+	if (r == 0)
+		b->parts[b->n_parts++] = *part;
+	return r;
+}
+
+int ds_model_builder_new(struct ds_model_builder **out, const struct ds_file *files, size_t n_files,
+			 struct ds_error *err)
+{
+	ds_cleanup(ds_model_builder_freep) struct ds_model_builder *b = calloc(1, sizeof(*b));
+	int r;
+
+	if (!b)
+		return ds_fail(err, -ENOMEM, "no memory for a model");
+	b->files = files;
+	b->n_files = n_files;
+	b->calls = (struct ds_builder){
+		.size = sizeof(b->calls),
+		.self = b,
+		.hparams = take_hparams,
+		.vocabulary = take_vocabulary,
+		.dialect = take_dialect,
+		.tensor = take_tensor,
+		.part = take_part,
+	};
+	r = ds_image_writer_new(&b->image, err);
+	if (r < 0)
+		return r;
+	*out = ds_steal(&b);
+	return 0;
+}
+
+struct ds_model_builder *ds_model_builder_free(struct ds_model_builder *builder)
+{
+	if (!builder)
+		return NULL;
+	ds_image_writer_free(builder->image);
+	for (uint32_t i = 0; i < builder->n_tensors; i++)
+		free((void *)builder->tensors[i].desc.name);
+	free(builder->tensors);
+	free(builder->parts);
+	free(builder);
+	return NULL;
+}
+
+const struct ds_builder *ds_model_builder_calls(struct ds_model_builder *builder)
+{
+	return &builder->calls;
+}
+
+static int by_tensor_and_row(const void *a, const void *b)
+{
+	const struct ds_part *x = a, *y = b;
+
+	if (x->tensor != y->tensor)
+		return x->tensor < y->tensor ? -1 : 1;
+	return (x->row > y->row) - (x->row < y->row);
+}
+
+/* Give every tensor its parts and see that they fill each of its rows once. */
+static int assign_parts(struct ds_model_builder *b, struct ds_error *err)
+{
+	const struct ds_part *part = b->parts, *end = b->parts + b->n_parts;
+
+	if (b->n_parts > 0)
+		qsort(b->parts, b->n_parts, sizeof(*b->parts), by_tensor_and_row);
+	for (uint32_t i = 0; i < b->n_tensors; i++) {
+		struct ds_model_tensor *t = &b->tensors[i];
+		uint64_t row = 0;
+
+		t->parts = part;
+		for (; part < end && part->tensor == i; part++, t->n_parts++) {
+			if (part->row < row)
+				return ds_fail(err, -EINVAL, "%s: row %llu of tensor %s is given twice",
+					       b->files[part->file].name, (unsigned long long)part->row, t->desc.name);
+			if (part->row > row)
+				break;
+			row += part->n_rows;
+		}
+		if (row < t->rows)
+			return ds_fail(err, -EINVAL, "row %llu of the %llu rows of tensor %s is missing",
+				       (unsigned long long)row, (unsigned long long)t->rows, t->desc.name);
+	}
+	return 0;
+}
+
+/* Is what the backend wants of @t possible? */
+static int check_layout(const struct ds_model_tensor *t, struct ds_error *err)
+{
+	const struct ds_layout *l = &t->layout;
+	uint64_t n_blocks, size;
+
+	if (l->block_rows == 0 || l->block_size == 0 || l->block_size > MAX_BLOCK ||
+	    l->block_rows > MAX_BLOCK / (t->cols * sizeof(float)) + 1)
+		return ds_fail(err, -EINVAL, "tensor %s: the backend wants blocks of %u rows in %llu bytes",
+			       t->desc.name, l->block_rows, (unsigned long long)l->block_size);
+	n_blocks = (t->rows - 1) / l->block_rows + 1;
+	if (__builtin_mul_overflow(n_blocks, l->block_size, &size) || size > l->size)
+		return ds_fail(err, -EINVAL, "tensor %s: the backend wants %llu blocks of %llu bytes in %llu",
+			       t->desc.name, (unsigned long long)n_blocks, (unsigned long long)l->block_size,
+			       (unsigned long long)l->size);
+	return 0;
+}
+
+int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_backend_ops *backend,
+			  enum ds_precision precision, struct ds_error *err)
+{
+	int r = assign_parts(builder, err);
+
+	if (r == 0)
+		r = ds_image_writer_backend(builder->image, backend->identity(), err);
+	for (uint32_t i = 0; r == 0 && i < builder->n_tensors; i++) {
+		struct ds_model_tensor *t = &builder->tensors[i];
+
+		r = backend->plan(&t->desc, precision, &t->layout, err);
+		if (r == 0)
+			r = check_layout(t, err);
+		if (r == 0)
+			r = ds_image_writer_tensor(builder->image, &t->desc, t->layout.id, t->layout.size, err);
+	}
+	return r < 0 ? r : ds_image_writer_layout(builder->image, err);
+}
+
+struct ds_image_writer *ds_model_builder_image(const struct ds_model_builder *builder)
+{
+	return builder->image;
+}
+
+const struct ds_file *ds_model_builder_files(const struct ds_model_builder *builder)
+{
+	return builder->files;
+}
+
+const struct ds_model_tensor *ds_model_builder_tensors(const struct ds_model_builder *builder, uint32_t *n)
+{
+	*n = builder->n_tensors;
+	return builder->tensors;
+}
+
+uint64_t ds_model_builder_parameters(const struct ds_model_builder *builder)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < builder->n_tensors; i++)
+		n += builder->tensors[i].rows * builder->tensors[i].cols;
+	return n;
+}

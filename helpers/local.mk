@@ -1,0 +1,12 @@
+# The executables that do what the broker must not. Their parts are a library, so that tests and fuzzers can have them.
+noinst_LIBRARIES += helpers/libloader.a
+helpers_libloader_a_SOURCES = \
+	helpers/builder.c helpers/builder.h \
+	helpers/fill.c helpers/fill.h \
+	helpers/loader.c helpers/loader.h
+helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
+
+helper_PROGRAMS += helpers/ds-loader
+helpers_ds_loader_SOURCES = helpers/ds-loader.c
+helpers_ds_loader_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
+helpers_ds_loader_LDADD = helpers/libloader.a lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS)
