@@ -1,0 +1,300 @@
+/* engine.c - from the MAP message to a model that can compute.
+ *
+ * The KV cache is sized for @parallel texts of @context tokens, but takes at most half of the memory that the image leaves:
+ * pages are shared and given back, so fewer than that serve many requests, only not all of them at full length. Memory
+ * that is reserved and never used is never touched. */
+#include "engine.h"
+#include "chain.h"
+#include "kv.h"
+#include "settings.h"
+
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+struct map_options {
+	const char *backend, *dialect;
+	json_int_t context, parallel;
+	enum ds_precision precision;
+	enum ds_dtype kv_dtype;
+};
+
+static int read_choice(const json_t *map, const char *key, const char *const *names, int otherwise, struct ds_error *err)
+{
+	const json_t *value = json_object_get(map, key);
+
+	if (!value)
+		return otherwise;
+	for (int i = 0; names[i]; i++)
+		if (json_is_string(value) && strcmp(json_string_value(value), names[i]) == 0)
+			return i;
+	return ds_fail(err, -EINVAL, "MAP: %s is not one that this engine knows", key);
+}
+
+static int read_number(const json_t *map, const char *key, json_int_t max, json_int_t *out, struct ds_error *err)
+{
+	const json_t *value = json_object_get(map, key);
+
+	if (value && (!json_is_integer(value) || json_integer_value(value) < 0 || json_integer_value(value) > max))
+		return ds_fail(err, -EINVAL, "MAP: %s is not a number from 0 to %lld", key, (long long)max);
+	*out = json_integer_value(value);
+	return 0;
+}
+
+static const char *read_name(const json_t *map, const char *key)
+{
+	const char *name = json_string_value(json_object_get(map, key));
+
+	return name ? name : "auto";
+}
+
+static int read_options(const json_t *map, struct map_options *o, struct ds_error *err)
+{
+	static const char *const precisions[] = {"fast", "exact", NULL};
+	static const char *const kv_types[] = {"f32", "f16", "bf16", NULL};
+	static const enum ds_dtype kv_dtypes[] = {DS_DTYPE_F32, DS_DTYPE_F16, DS_DTYPE_BF16};
+	int precision = read_choice(map, "precision", precisions, 0, err);
+	int kv_type = read_choice(map, "kv_type", kv_types, 2, err), r;
+
+	if (precision < 0 || kv_type < 0)
+		return -EINVAL;
+	o->precision = precision ? DS_PRECISION_EXACT : DS_PRECISION_FAST;
+	o->kv_dtype = o->precision == DS_PRECISION_EXACT ? DS_DTYPE_F32 : kv_dtypes[kv_type];
+	o->backend = read_name(map, "backend");
+	o->dialect = read_name(map, "dialect");
+	r = read_number(map, "context", UINT32_MAX, &o->context, err);
+	if (r == 0)
+		r = read_number(map, "parallel", DS_MAX_PARALLEL, &o->parallel, err);
+	return r;
+}
+
+/* The backend that packed the image. *@from: its plugin. */
+static const struct ds_backend_ops *find_backend(const struct ds_engine *engine, const char *name,
+						 const struct ds_plugin **from, struct ds_error *err)
+{
+	const char *packed_by = ds_image_backend(engine->image);
+	const struct ds_plugin *plugin;
+
+	for (size_t i = 0; (plugin = ds_plugins_next(engine->plugins, DS_PLUGIN_BACKEND, &i));)
+		for (const struct ds_entry *entry = plugin->entries; entry->name; entry++) {
+			const struct ds_backend_ops *ops = entry->ops;
+
+			if ((strcmp(name, "auto") == 0 || strcmp(name, entry->name) == 0) &&
+			    strcmp(ops->identity(), packed_by) == 0) {
+				*from = plugin;
+				return ops;
+			}
+		}
+	ds_fail(err, -ENOTSUP, "the image was packed for backend %s, which is not among the plugins as %s", packed_by, name);
+	return NULL;
+}
+
+static int open_tokenizer(struct ds_engine *engine, struct ds_error *err)
+{
+	int r;
+
+	engine->vocabulary = ds_image_vocabulary(engine->image);
+	if (!engine->vocabulary)
+		return 0;
+	engine->tokenizer_ops = ds_plugins_find(engine->plugins, DS_PLUGIN_TOKENIZER, engine->vocabulary->tokenizer, NULL,
+						err);
+	if (!engine->tokenizer_ops)
+		return -ENOTSUP;
+	r = engine->tokenizer_ops->open(&engine->tokenizer, ds_plugins_host(), engine->vocabulary, err);
+	if (r < 0)
+		engine->tokenizer_ops = NULL;
+	return r;
+}
+
+static int find_dialect(struct ds_engine *engine, const char *name, struct ds_error *err)
+{
+	if (strcmp(name, "auto") == 0)
+		name = ds_image_dialect(engine->image);
+	if (!engine->vocabulary || name[0] == '\0')
+		return 0;
+	engine->dialect = ds_plugins_find(engine->plugins, DS_PLUGIN_DIALECT, name, NULL, err);
+	return engine->dialect ? 0 : -ENOTSUP;
+}
+
+/* Pages of KV cache: what was asked for, within half of the memory that the image leaves. */
+static uint32_t choose_pages(const struct ds_engine *engine, uint64_t size_per_token)
+{
+	uint64_t wanted = (uint64_t)ds_kv_pages(engine->context) * engine->parallel, affordable, memory, image_size;
+
+	ds_image_data(engine->image, &image_size);
+	memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	memory = memory > image_size ? (memory - image_size) / 2 : 0;
+	affordable = memory / (size_per_token * DS_KV_PAGE_TOKENS);
+	if (affordable > UINT32_MAX / DS_KV_PAGE_TOKENS)
+		affordable = UINT32_MAX / DS_KV_PAGE_TOKENS;
+	if (affordable == 0)
+		affordable = 1;
+	if (wanted <= affordable)
+		return (uint32_t)wanted;
+	ds_plugins_host()->log(LOG_NOTICE, "memory for %llu tokens of KV cache instead of %u x %u",
+			       (unsigned long long)affordable * DS_KV_PAGE_TOKENS, engine->parallel, engine->context);
+	return (uint32_t)affordable;
+}
+
+static int open_model(struct ds_engine *engine, const struct map_options *o, struct ds_error *err)
+{
+	struct ds_arch_setup setup = {
+		.image = engine->image,
+		.ops = engine->backend_ops,
+		.backend = engine->backend,
+		.precision = o->precision,
+		.kv_dtype = o->kv_dtype,
+		.page_tokens = DS_KV_PAGE_TOKENS,
+		.max_rows = DS_STEP_PROMPT_ROWS + engine->parallel,
+		.max_logits = DS_STEP_LOGITS,
+	};
+	uint64_t kv_tokens;
+	int r;
+
+	engine->n_pages = setup.n_pages = choose_pages(engine, engine->arch->kv_size(engine->hparams, o->kv_dtype));
+	kv_tokens = (uint64_t)engine->n_pages * DS_KV_PAGE_TOKENS;
+	if (kv_tokens < engine->context)
+		engine->context = (uint32_t)kv_tokens;
+	r = engine->arch->open(&engine->model, &setup, err);
+	if (r < 0)
+		engine->model = NULL;
+	return r;
+}
+
+static int open_backend(struct ds_engine *engine, const struct map_options *o, struct ds_error *err)
+{
+	struct ds_settings settings = {0};
+	const struct ds_plugin *plugin;
+	struct ds_failure failure;
+	const void *data;
+	uint64_t size;
+	int r;
+
+	engine->backend_ops = find_backend(engine, o->backend, &plugin, err);
+	if (!engine->backend_ops)
+		return -ENOTSUP;
+	if (ds_settings_add(&settings, plugin, json_object_get(engine->plugin_options, plugin->name), &failure) < 0)
+		return ds_fail(err, -EINVAL, "plugin %s: %.200s", plugin->name, failure.error.text);
+	r = engine->backend_ops->open(&engine->backend, ds_plugins_host(), settings.list, err);
+	if (r < 0) {
+		engine->backend = NULL;
+		return r;
+	}
+	data = ds_image_data(engine->image, &size);
+	r = engine->backend_ops->map(engine->backend, data, size, err);
+	return r < 0 ? r : engine->backend_ops->start(engine->backend, 0, err);
+}
+
+/* The defaults of the model are as good as those of a request, or it is not served. */
+static int check_sampling(const struct ds_engine *engine, struct ds_error *err)
+{
+	ds_cleanup(ds_chain_freep) struct ds_chain *chain = NULL;
+	struct ds_failure failure;
+
+	if (ds_chain_new(&chain, engine, NULL, &failure) < 0)
+		return ds_fail(err, -EINVAL, "sampling of the model: %.200s", failure.error.text);
+	return 0;
+}
+
+static int open_all(struct ds_engine *engine, const json_t *map, int fd, struct ds_error *err)
+{
+	struct map_options o = {0};
+	int r = read_options(map, &o, err);
+
+	if (r == 0)
+		r = ds_image_open(&engine->image, fd, true, err);
+	if (r < 0)
+		return r;
+	engine->hparams = ds_image_hparams(engine->image);
+	engine->arch = ds_arch_find(engine->hparams, err);
+	if (!engine->arch)
+		return -EINVAL;
+	engine->sampling = json_incref(json_object_get(map, "sampling"));
+	engine->plugin_options = json_incref(json_object_get(map, "plugins"));
+	engine->parallel = o.parallel ? (uint32_t)o.parallel : 1;
+	engine->context = o.context && o.context < engine->hparams->context ? (uint32_t)o.context :
+									      engine->hparams->context;
+	r = open_tokenizer(engine, err);
+	if (r == 0)
+		r = find_dialect(engine, o.dialect, err);
+	if (r == 0)
+		r = open_backend(engine, &o, err);
+	if (r == 0)
+		r = open_model(engine, &o, err);
+	return r < 0 ? r : check_sampling(engine, err);
+}
+
+int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, const char *map, size_t map_size, int fd,
+		  struct ds_error *err)
+{
+	ds_cleanup(ds_engine_freep) struct ds_engine *engine = calloc(1, sizeof(*engine));
+	json_error_t where;
+	json_t *json;
+	int r;
+
+	if (!engine)
+		return ds_fail(err, -ENOMEM, "no memory for an engine");
+	engine->plugins = plugins;
+	json = json_loadb(map, map_size, JSON_REJECT_DUPLICATES, &where);
+	if (!json_is_object(json)) {
+		json_decref(json);
+		return ds_fail(err, -EINVAL, "MAP is not a JSON object: %s", where.text);
+	}
+	r = open_all(engine, json, fd, err);
+	json_decref(json);
+	if (r < 0)
+		return r;
+	*out = ds_steal(&engine);
+	return 0;
+}
+
+struct ds_engine *ds_engine_free(struct ds_engine *engine)
+{
+	if (!engine)
+		return NULL;
+	if (engine->model)
+		engine->arch->close(engine->model);
+	if (engine->backend)
+		engine->backend_ops->close(engine->backend);
+	if (engine->tokenizer_ops)
+		engine->tokenizer_ops->close(engine->tokenizer);
+	json_decref(engine->sampling);
+	json_decref(engine->plugin_options);
+	ds_image_free(engine->image);
+	free(engine);
+	return NULL;
+}
+
+const char *ds_engine_token_text(const struct ds_engine *engine, uint32_t id, size_t *size)
+{
+	if (engine->tokenizer_ops && id < engine->vocabulary->n_tokens)
+		return engine->tokenizer_ops->token_text(engine->tokenizer, id, size);
+	*size = 0;
+	return "";
+}
+
+uint32_t ds_engine_token_flags(const struct ds_engine *engine, uint32_t id)
+{
+	if (engine->vocabulary && id < engine->vocabulary->n_tokens)
+		return engine->vocabulary->tokens[id].flags;
+	return DS_TOKEN_UNUSED;
+}
+
+/* The vocabulary's ends, and the texts that the dialect stops at where they are one added token. */
+bool ds_engine_is_eos(const struct ds_engine *engine, uint32_t id)
+{
+	const char *const *stop = engine->dialect ? engine->dialect->stops : NULL;
+
+	if (!engine->vocabulary || id >= engine->vocabulary->n_tokens)
+		return false;
+	for (uint32_t i = 0; i < engine->vocabulary->n_eos; i++)
+		if (engine->vocabulary->eos[i] == id)
+			return true;
+	if (!(engine->vocabulary->tokens[id].flags & DS_TOKEN_ADDED))
+		return false;
+	for (; stop && *stop; stop++)
+		if (strlen(*stop) == engine->vocabulary->tokens[id].size &&
+		    memcmp(*stop, engine->vocabulary->tokens[id].text, strlen(*stop)) == 0)
+			return true;
+	return false;
+}

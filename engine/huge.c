@@ -1,0 +1,67 @@
+/* huge.c - MADV_COLLAPSE, piece by piece. A kernel or a machine that cannot do it is no reason to stop. */
+#include "huge.h"
+#include "plugins.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <syslog.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define HUGE_PAGE (2ull << 20)
+
+struct ds_huge {
+	pthread_t thread;
+	atomic_bool quit;
+	uint8_t *data;
+	uint64_t size;
+};
+
+static void *run(void *self)
+{
+	struct ds_huge *huge = self;
+	uint64_t done = 0;
+
+	/* Linux: a thread has its own nice value. Without it the work is the same, only less polite. */
+	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19) < 0)
+		ds_plugins_host()->log(LOG_DEBUG, "the image is collapsed at ordinary priority: %s", strerror(errno));
+	while (done + HUGE_PAGE <= huge->size && !atomic_load(&huge->quit)) {
+		if (madvise(huge->data + done, HUGE_PAGE, MADV_COLLAPSE) < 0) {
+			ds_plugins_host()->log(LOG_INFO, "no huge pages for the image from byte %llu on: %s",
+					       (unsigned long long)done, strerror(errno));
+			return NULL;
+		}
+		done += HUGE_PAGE;
+	}
+	return NULL;
+}
+
+struct ds_huge *ds_huge_new(const struct ds_image *image)
+{
+	struct ds_huge *huge = calloc(1, sizeof(*huge));
+
+	if (!huge)
+		return NULL;
+	huge->data = (uint8_t *)(uintptr_t)ds_image_data(image, &huge->size);
+	if (pthread_create(&huge->thread, NULL, run, huge) != 0) {
+		free(huge);
+		return NULL;
+	}
+	return huge;
+}
+
+struct ds_huge *ds_huge_free(struct ds_huge *huge)
+{
+	if (!huge)
+		return NULL;
+	atomic_store(&huge->quit, true);
+	pthread_join(huge->thread, NULL);
+	free(huge);
+	return NULL;
+}
