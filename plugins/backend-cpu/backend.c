@@ -1,0 +1,202 @@
+/* backend.c - the entry "cpu": what opens it, how tensors are stored for it, its memory, its table of operations.
+ *
+ * Layout 0 keeps the rows of the checkpoint: the kernels read them as they are. */
+#include "cpu.h"
+
+#include <cblas.h>
+#include <string.h>
+
+#include "cpus.h"
+
+/* DEEPSEEKD_CPU=portable|avx2|avx512 asks for less than the CPU has. What cannot be had is -1: open() says so. */
+static int asked_isa(void)
+{
+	const char *name = getenv("DEEPSEEKD_CPU");
+	int best = ds_isa_detect();
+
+	if (!name || !*name)
+		return best;
+	for (int isa = 0; isa <= best; isa++)
+		if (!strcmp(name, ds_isa_name(isa)))
+			return isa;
+	return -1;
+}
+
+static const char *identity(void)
+{
+	static const char *const names[DS_ISA_COUNT] = {
+		[DS_ISA_PORTABLE] = "cpu-1-portable",
+		[DS_ISA_AVX2] = "cpu-1-avx2",
+		[DS_ISA_AVX512] = "cpu-1-avx512",
+	};
+
+	int isa = asked_isa();
+
+	return names[isa < 0 ? DS_ISA_PORTABLE : isa];
+}
+
+static int plan(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,
+		struct ds_error *err)
+{
+	struct ds_layout rows = {.id = 0, .block_rows = 1};
+	uint64_t size;
+
+	if (tensor->n_dims < 1 || tensor->n_dims > DS_MAX_DIMS)
+		return ds_fail(err, -EINVAL, "%s has %u dimensions, a tensor has 1 to %d", tensor->name, tensor->n_dims,
+			       DS_MAX_DIMS);
+	if (tensor->dtype != DS_DTYPE_F32 && tensor->dtype != DS_DTYPE_F16 && tensor->dtype != DS_DTYPE_BF16)
+		return ds_fail(err, -EINVAL, "%s is stored as type %d, which the CPU backend has no kernels for",
+			       tensor->name, tensor->dtype);
+	size = ds_dtype_size(tensor->dtype);
+	for (uint32_t i = tensor->n_dims; i-- > 0;) {
+		if (__builtin_mul_overflow(size, tensor->shape[i], &size))
+			return ds_fail(err, -EOVERFLOW, "%s is larger than memory can be", tensor->name);
+		if (i == tensor->n_dims - 1)
+			rows.block_size = size;
+	}
+	rows.size = size;
+	*layout = rows;
+	return 0;
+}
+
+static void pack(const struct ds_tensor_desc *tensor, const struct ds_layout *layout, uint64_t n_rows, const void *src,
+		 void *dst)
+{
+	memcpy(dst, src, n_rows * layout->block_size);
+}
+
+static void cpu_close(void *self)
+{
+	struct ds_cpu *cpu = self;
+
+	if (!cpu)
+		return;
+	ds_team_free(cpu->team);
+	free(cpu->scratch);
+	free(cpu->pairs);
+	free(cpu);
+}
+
+/* What has to be asked of the system is asked here, while it still answers: start() comes after the sandbox. */
+static int cpu_open(void **self, const struct ds_host *host, const struct ds_setting *settings, struct ds_error *err)
+{
+	struct ds_cpu *cpu;
+	int isa = asked_isa();
+
+	if (isa < 0)
+		return ds_fail(err, -EINVAL, "DEEPSEEKD_CPU=%s: this CPU has %s; portable, avx2 and avx512 are known",
+			       getenv("DEEPSEEKD_CPU"), ds_isa_name(ds_isa_detect()));
+	cpu = calloc(1, sizeof(*cpu));
+	if (!cpu)
+		return ds_fail(err, -ENOMEM, "no memory for the CPU backend");
+	cpu->n_cpus = ds_cpus_usable();
+	cpu->n_threads = (unsigned)ds_setting(settings, "threads", 0);
+	ds_kernels_init(&cpu->kernels, (enum ds_isa)isa);
+	openblas_set_num_threads(1);
+	*self = cpu;
+	return 0;
+}
+
+static int start(void *self, unsigned n_threads, struct ds_error *err)
+{
+	struct ds_cpu *cpu = self;
+	ds_cleanup(ds_team_freep) struct ds_team *team = NULL;
+	ds_cleanup(ds_freep) float *scratch = NULL;
+	ds_cleanup(ds_freep) uint32_t *pairs = NULL;
+	int r;
+
+	if (cpu->team)
+		return ds_fail(err, -EALREADY, "the CPU backend has been started");
+	if (!n_threads)
+		n_threads = cpu->n_threads ? cpu->n_threads : cpu->n_cpus;
+	r = ds_team_new(&team, n_threads, cpu->n_cpus, err);
+	if (r < 0)
+		return r;
+	pairs = malloc(DS_PAIRS * sizeof(*pairs));
+	if (!pairs || posix_memalign((void **)&scratch, 64, (size_t)n_threads * DS_SCRATCH * sizeof(*scratch)))
+		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
+	cpu->team = ds_steal(&team);
+	cpu->scratch = ds_steal(&scratch);
+	cpu->pairs = ds_steal(&pairs);
+	cpu->n_pairs = DS_PAIRS;
+	return 0;
+}
+
+/* Weights are read where they are. */
+static int map(void *self, const void *image, uint64_t size, struct ds_error *err)
+{
+	return 0;
+}
+
+enum { ALIGNMENT = 64 };
+
+/* calloc(), since it leaves large memory untouched until it is used; what it gave stands before what is handed out. */
+static void *cpu_alloc(void *self, uint64_t size)
+{
+	uint64_t total;
+	char *base, *p;
+
+	if (__builtin_add_overflow(size, ALIGNMENT + sizeof(base), &total) || total > PTRDIFF_MAX)
+		return NULL;
+	base = calloc(1, total);
+	if (!base)
+		return NULL;
+	p = base + sizeof(base);
+	p += -(uintptr_t)p % ALIGNMENT;
+	memcpy(p - sizeof(base), &base, sizeof(base));
+	return p;
+}
+
+static void release(void *self, void *p)
+{
+	char *base;
+
+	if (!p)
+		return;
+	memcpy(&base, (char *)p - sizeof(base), sizeof(base));
+	free(base);
+}
+
+static void copy(void *self, void *dst, const void *src, uint64_t size)
+{
+	if (size)
+		memcpy(dst, src, size);
+}
+
+/* Operations are done when they return; what went wrong in one is said here, once. */
+static int cpu_sync(void *self, struct ds_error *err)
+{
+	struct ds_cpu *cpu = self;
+	int r = cpu->failed;
+
+	cpu->failed = 0;
+	return r < 0 ? ds_fail(err, r, "no memory to sort the experts of this step") : 0;
+}
+
+const struct ds_backend_ops ds_cpu_ops = {
+	.size = sizeof(ds_cpu_ops),
+	.plan = plan,
+	.pack = pack,
+	.identity = identity,
+	.open = cpu_open,
+	.start = start,
+	.close = cpu_close,
+	.map = map,
+	.alloc = cpu_alloc,
+	.release = release,
+	.write = copy,
+	.read = copy,
+	.sync = cpu_sync,
+	.embed = ds_cpu_embed,
+	.rms_norm = ds_cpu_rms_norm,
+	.matmul = ds_cpu_matmul,
+	.head_matmul = ds_cpu_head_matmul,
+	.expert_matmul = ds_cpu_expert_matmul,
+	.expert_sum = ds_cpu_expert_sum,
+	.route = ds_cpu_route,
+	.rope = ds_cpu_rope,
+	.kv_store = ds_cpu_kv_store,
+	.latent_attention = ds_cpu_latent_attention,
+	.swiglu = ds_cpu_swiglu,
+	.gather = ds_cpu_gather,
+};

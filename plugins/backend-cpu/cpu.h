@@ -1,0 +1,89 @@
+/* cpu.h - one opened backend, and the operations the files of this folder implement on it.
+ *
+ * backend.c owns the struct; it is written by open() and start() and then only by the thread that enqueues operations,
+ * but for the scratch, of which every member of the team has its own. Operations finish before they return. */
+#pragma once
+
+#include <deepseekd/backend.h>
+
+#include "kernels.h"
+#include "team.h"
+
+enum {
+	/* A panel of weights that a member widens to float32 for sgemm, and how many rows of activations it gathers. */
+	DS_PANEL_ROWS = 512,
+	DS_PANEL_COLS = 512,
+	DS_PANEL_BATCH = 256,
+	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
+	DS_PAIRS = 4096,
+	/* What one member may use within an operation, in floats: all three parts of a product at their largest. */
+	DS_SCRATCH = DS_PANEL_ROWS * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_ROWS,
+};
+
+struct ds_cpu {
+	struct ds_kernels kernels;
+	unsigned n_cpus; /* that this process may use */
+	unsigned n_threads; /* the option's value; 0: as many as CPUs */
+	struct ds_team *team;
+	float *scratch; /* (members, DS_SCRATCH) */
+	/* Room of expert_matmul: DS_PAIRS from start() on, more when more pairs and experts come than ever. */
+	uint32_t *pairs;
+	size_t n_pairs;
+	int failed; /* what sync() is to report: 0 or a negative errno */
+};
+
+static inline float *ds_cpu_scratch(const struct ds_cpu *cpu, unsigned member)
+{
+	return cpu->scratch + (size_t)member * DS_SCRATCH;
+}
+
+/* Rows of one matrix times some rows of activations:
+ * y[row(i)][r] (+)= w[r] . x[row(i) / divisor], where row(i) is pairs[i], or i without @pairs. */
+struct ds_product {
+	float *y;
+	const float *x;
+	size_t y_stride, x_stride; /* elements between rows */
+	const void *w;		   /* (rows, cols) */
+	enum ds_dtype dtype;
+	size_t cols;
+	const uint32_t *pairs; /* [n] or NULL */
+	uint32_t divisor;      /* 1 without @pairs */
+	uint32_t n;
+	bool add;
+};
+
+/* The rows @first to @last - 1 of @p, on the calling thread, which is @member of the team. */
+void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member);
+
+/* How many rows of a matrix (rows, cols) a member should take at once when @n_matrices of them meet @n rows each. */
+size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n);
+
+/* Matrix @index of a stack. */
+static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t index)
+{
+	return (const char *)w->data + index * w->rows * w->cols * ds_dtype_size(w->dtype);
+}
+
+/* elementwise.c */
+void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n);
+void ds_cpu_rms_norm(void *self, float *y, uint32_t y_stride, const float *x, uint32_t x_stride, const float *weight,
+		     uint32_t width, uint32_t n, float eps);
+void ds_cpu_rope(void *self, const struct ds_rope *op);
+void ds_cpu_kv_store(void *self, const struct ds_kv *kv, const float *x, uint32_t x_stride, const struct ds_rows *rows);
+void ds_cpu_swiglu(void *self, float *y, const float *gate, const float *up, uint64_t count);
+void ds_cpu_gather(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n);
+/* matmul.c */
+void ds_cpu_matmul(void *self, const struct ds_matmul *op);
+void ds_cpu_head_matmul(void *self, const struct ds_head_matmul *op);
+/* experts.c */
+void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *op);
+void ds_cpu_expert_sum(void *self, float *y, const float *x, const float *weights, uint32_t width, uint32_t n,
+		       uint32_t k);
+/* route.c */
+void ds_cpu_route(void *self, const struct ds_route *op);
+/* attention.c */
+void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op);
+
+/* backend.c: the table, for tests that link the objects. vectors.c: known answers of every operation. */
+extern const struct ds_backend_ops ds_cpu_ops;
+extern const struct ds_vector ds_cpu_vectors[];

@@ -1,0 +1,192 @@
+/* elementwise.c - the operations whose work is one pass over their rows. */
+#include "cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Elements that a member takes at once: a few microseconds' work, which waking another member has to be worth. */
+enum { CHUNK = 16384 };
+
+static size_t rows_a_chunk(size_t width)
+{
+	return CHUNK / (width + 1) + 1;
+}
+
+struct copy_job {
+	const struct ds_kernels *kernels;
+	float *y;
+	const char *table; /* rows of row_size bytes */
+	const uint32_t *indices;
+	size_t width, row_size;
+	enum ds_dtype dtype;
+};
+
+static void copy_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct copy_job *job = arg;
+
+	for (size_t i = first; i < last; i++)
+		job->kernels->widen[job->dtype](job->y + i * job->width, job->table + job->indices[i] * job->row_size,
+						job->width);
+}
+
+void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n)
+{
+	struct ds_cpu *cpu = self;
+	struct copy_job job = {
+		.kernels = &cpu->kernels,
+		.y = y,
+		.table = table->data,
+		.indices = tokens,
+		.width = table->cols,
+		.row_size = table->cols * ds_dtype_size(table->dtype),
+		.dtype = table->dtype,
+	};
+
+	ds_team_run(cpu->team, n, rows_a_chunk(table->cols), copy_rows, &job);
+}
+
+void ds_cpu_gather(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n)
+{
+	struct ds_cpu *cpu = self;
+	struct copy_job job = {
+		.kernels = &cpu->kernels,
+		.y = y,
+		.table = (const char *)x,
+		.indices = indices,
+		.width = width,
+		.row_size = width * sizeof(*x),
+		.dtype = DS_DTYPE_F32,
+	};
+
+	ds_team_run(cpu->team, n, rows_a_chunk(width), copy_rows, &job);
+}
+
+struct norm_job {
+	const struct ds_kernels *kernels;
+	float *y;
+	const float *x, *weight;
+	size_t y_stride, x_stride, width;
+	float eps;
+};
+
+static void norm_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct norm_job *job = arg;
+
+	for (size_t r = first; r < last; r++) {
+		const float *x = job->x + r * job->x_stride;
+		double mean = job->kernels->sum_squares(x, job->width) / (double)job->width;
+
+		job->kernels->scale_by(job->y + r * job->y_stride, x, job->weight, (float)(1 / sqrt(mean + job->eps)),
+				       job->width);
+	}
+}
+
+void ds_cpu_rms_norm(void *self, float *y, uint32_t y_stride, const float *x, uint32_t x_stride, const float *weight,
+		     uint32_t width, uint32_t n, float eps)
+{
+	struct ds_cpu *cpu = self;
+	struct norm_job job = {
+		.kernels = &cpu->kernels,
+		.y = y,
+		.x = x,
+		.weight = weight,
+		.y_stride = y_stride ? y_stride : width,
+		.x_stride = x_stride ? x_stride : width,
+		.width = width,
+		.eps = eps,
+	};
+
+	ds_team_run(cpu->team, n, rows_a_chunk(width), norm_rows, &job);
+}
+
+struct rope_job {
+	const struct ds_cpu *cpu;
+	const struct ds_rope *op;
+};
+
+/* The angle is a float32 product, as in the models' own code: at position 100000 another rounding is another angle. */
+static void rope_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct rope_job *job = arg;
+	const struct ds_rope *op = job->op;
+	float *turn = ds_cpu_scratch(job->cpu, member);
+
+	for (size_t r = first; r < last; r++) {
+		for (size_t i = 0; i < op->width / 2; i++) {
+			float angle = (float)op->rows->positions[r] * op->frequencies[i];
+
+			turn[2 * i] = (float)cos(angle);
+			turn[2 * i + 1] = (float)sin(angle);
+		}
+		for (size_t h = 0; h < op->n_heads; h++)
+			job->cpu->kernels.rotate(op->x + r * op->row_stride + h * op->head_stride, turn, op->width / 2);
+	}
+}
+
+void ds_cpu_rope(void *self, const struct ds_rope *op)
+{
+	struct ds_cpu *cpu = self;
+	struct rope_job job = {.cpu = cpu, .op = op};
+
+	ds_team_run(cpu->team, op->rows->n, rows_a_chunk((size_t)op->n_heads * op->width), rope_rows, &job);
+}
+
+struct store_job {
+	const struct ds_kernels *kernels;
+	const struct ds_kv *kv;
+	const float *x;
+	size_t x_stride;
+	const struct ds_rows *rows;
+};
+
+static void store_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct store_job *job = arg;
+	const struct ds_kv *kv = job->kv;
+
+	for (size_t r = first; r < last; r++) {
+		uint32_t position = job->rows->positions[r];
+		size_t page = job->rows->pages[r][position / kv->page_tokens];
+		size_t slot = page * kv->page_tokens + position % kv->page_tokens;
+
+		job->kernels->narrow[kv->dtype]((char *)kv->data + slot * kv->width * ds_dtype_size(kv->dtype),
+						job->x + r * job->x_stride, kv->width);
+	}
+}
+
+void ds_cpu_kv_store(void *self, const struct ds_kv *kv, const float *x, uint32_t x_stride, const struct ds_rows *rows)
+{
+	struct ds_cpu *cpu = self;
+	struct store_job job = {
+		.kernels = &cpu->kernels,
+		.kv = kv,
+		.x = x,
+		.x_stride = x_stride ? x_stride : kv->width,
+		.rows = rows,
+	};
+
+	ds_team_run(cpu->team, rows->n, rows_a_chunk(kv->width), store_rows, &job);
+}
+
+struct swiglu_job {
+	const struct ds_kernels *kernels;
+	float *y;
+	const float *gate, *up;
+};
+
+static void swiglu_part(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct swiglu_job *job = arg;
+
+	job->kernels->swiglu(job->y + first, job->gate + first, job->up + first, last - first);
+}
+
+void ds_cpu_swiglu(void *self, float *y, const float *gate, const float *up, uint64_t count)
+{
+	struct ds_cpu *cpu = self;
+	struct swiglu_job job = {.kernels = &cpu->kernels, .y = y, .gate = gate, .up = up};
+
+	ds_team_run(cpu->team, count, CHUNK, swiglu_part, &job);
+}

@@ -1,0 +1,78 @@
+/* kernels.h - the inner loops, on one thread, in as many variants as there are instruction sets.
+ *
+ * The portable set is complete and is the definition of right; each instruction set replaces what it does better.
+ * Arithmetic is float32 whatever the weights are stored in, for both precisions: DS_PRECISION_FAST may use narrower
+ * units where a kernel for them exists. Nothing needs an alignment but that of its element. */
+#pragma once
+
+#include <deepseekd/model.h>
+
+enum {
+	DS_KERNEL_DTYPES = DS_DTYPE_BF16 + 1, /* tables are indexed by enum ds_dtype */
+	DS_KERNEL_ROWS = 8, /* rows of activations that one call takes */
+};
+
+/* y[i][r] = w[r] . x[i] for i < n and r < rows, added to y[i][r] when @add. */
+struct ds_matvec {
+	float *y[DS_KERNEL_ROWS];	/* [n]: rows values */
+	const float *x[DS_KERNEL_ROWS]; /* [n]: cols values */
+	const void *w;			/* (rows, cols), @pitch elements from row to row */
+	size_t rows, cols, pitch;
+	unsigned n; /* 1 to DS_KERNEL_ROWS */
+	bool add;
+};
+
+/* z[i] += sum_t p[i][t] * c[t] for i < n and t < rows. */
+struct ds_mix {
+	float *z[DS_KERNEL_ROWS];	/* [n]: cols values */
+	const float *p[DS_KERNEL_ROWS]; /* [n]: rows values */
+	const void *c;			/* (rows, cols), @pitch elements from row to row */
+	size_t rows, cols, pitch;
+	unsigned n; /* 1 to DS_KERNEL_ROWS */
+};
+
+struct ds_kernels {
+	/* So many rows of activations make it worth to widen a panel of weights and call sgemm, instead of matvec for
+	 * every DS_KERNEL_ROWS of them. */
+	unsigned gemm_min;
+
+	void (*matvec[DS_KERNEL_DTYPES])(const struct ds_matvec *op);
+	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op);
+	/* y = x, @n elements; narrow rounds to nearest even. */
+	void (*widen[DS_KERNEL_DTYPES])(float *y, const void *x, size_t n);
+	void (*narrow[DS_KERNEL_DTYPES])(void *y, const float *x, size_t n);
+
+	double (*sum_squares)(const float *x, size_t n);
+	/* y = x * factor * weight. y may be x. */
+	void (*scale_by)(float *y, const float *x, const float *weight, float factor, size_t n);
+	/* x = x * factor */
+	void (*scale)(float *x, float factor, size_t n);
+	/* y += a * x */
+	void (*add_scaled)(float *y, const float *x, float a, size_t n);
+	/* y = silu(gate) * up. y may be gate. */
+	void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
+	/* The largest of x, -INFINITY for n = 0. */
+	float (*largest)(const float *x, size_t n);
+	/* x = exp(x - top), no element being above @top; returns the sum. */
+	float (*exp_sum)(float *x, float top, size_t n);
+	/* (x[2i], x[2i + 1]) turned by the angle whose cosine and sine are turn[2i], turn[2i + 1]; @n pairs. */
+	void (*rotate)(float *x, const float *turn, size_t n);
+};
+
+/* In the order of what they replace; a CPU that has one has those before it. */
+enum ds_isa {
+	DS_ISA_PORTABLE,
+	DS_ISA_AVX2,   /* and FMA and F16C */
+	DS_ISA_AVX512, /* F, BW, DQ, VL */
+	DS_ISA_COUNT,
+};
+
+/* The best that this CPU has and this build knows. */
+enum ds_isa ds_isa_detect(void);
+const char *ds_isa_name(enum ds_isa isa);
+
+void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
+
+void ds_kernels_init_portable(struct ds_kernels *k);
+void ds_kernels_init_avx2(struct ds_kernels *k);
+void ds_kernels_init_avx512(struct ds_kernels *k);

@@ -1,0 +1,43 @@
+# The CPU backend. Its objects are static libraries, so that tests link what the plugin has; each instruction set's
+# kernels are compiled with its own flags, and nothing else is.
+
+
+noinst_LIBRARIES += plugins/backend-cpu/libbackend-cpu.a
+plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
+	plugins/backend-cpu/attention.c \
+	plugins/backend-cpu/backend.c \
+	plugins/backend-cpu/cpu.h \
+	plugins/backend-cpu/cpus.c plugins/backend-cpu/cpus.h \
+	plugins/backend-cpu/elementwise.c \
+	plugins/backend-cpu/experts.c \
+	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
+	plugins/backend-cpu/kernels-portable.c \
+	plugins/backend-cpu/matmul.c \
+	plugins/backend-cpu/route.c \
+	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
+	plugins/backend-cpu/vectors.c
+plugins_backend_cpu_libbackend_cpu_a_CPPFLAGS = $(plugin_cppflags) $(OPENBLAS_CFLAGS)
+plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
+
+backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
+
+if X86_64
+noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
+	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h
+plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
+plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
+	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h
+plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
+	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
+backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+endif
+
+plugin_PROGRAMS += backend-cpu.so
+backend_cpu_so_SOURCES = plugins/backend-cpu/plugin.c
+backend_cpu_so_CPPFLAGS = $(plugin_cppflags)
+backend_cpu_so_CFLAGS = $(plugin_cflags)
+backend_cpu_so_LDFLAGS = $(plugin_ldflags)
+backend_cpu_so_LDADD = $(backend_cpu_libraries) $(OPENBLAS_LIBS)

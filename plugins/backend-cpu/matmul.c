@@ -1,0 +1,214 @@
+/* matmul.c - rows of weights times rows of activations, the same for plain matrices, heads and experts.
+ *
+ * Few rows (decoding) are bound by reading the weights: the matvec kernels widen each weight once and use it for up to
+ * DS_KERNEL_ROWS rows. Many rows (prefill) are bound by arithmetic: a member widens a panel of weights into its scratch
+ * and calls sgemm on it; OpenBLAS has one thread, the team is ours. */
+#include "cpu.h"
+
+#include <cblas.h>
+#include <string.h>
+
+enum {
+	CHUNK_BYTES = 128 * 1024, /* of weights: long against taking a chunk, short against a step */
+	CHUNKS_A_MEMBER = 4, /* so that a slow core leaves its share to others */
+	GEMM_MIN_ROWS = 128, /* of weights: for less, sgemm spends its time on copying the activations */
+};
+
+static size_t row_of(const struct ds_product *p, size_t i)
+{
+	return p->pairs ? p->pairs[i] : i;
+}
+
+static const float *x_row(const struct ds_product *p, size_t i)
+{
+	return p->x + row_of(p, i) / p->divisor * p->x_stride;
+}
+
+static float *y_row(const struct ds_product *p, size_t i)
+{
+	return p->y + row_of(p, i) * p->y_stride;
+}
+
+static const void *w_row(const struct ds_product *p, size_t r, size_t col)
+{
+	return (const char *)p->w + (r * p->cols + col) * ds_dtype_size(p->dtype);
+}
+
+static void few_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+{
+	for (size_t done = 0; done < p->n; done += DS_KERNEL_ROWS) {
+		struct ds_matvec op = {
+			.w = w_row(p, first, 0),
+			.rows = last - first,
+			.cols = p->cols,
+			.pitch = p->cols,
+			.n = p->n - done < DS_KERNEL_ROWS ? (unsigned)(p->n - done) : DS_KERNEL_ROWS,
+			.add = p->add,
+		};
+
+		for (unsigned i = 0; i < op.n; i++) {
+			op.y[i] = y_row(p, done + i) + first;
+			op.x[i] = x_row(p, done + i);
+		}
+		cpu->kernels.matvec[p->dtype](&op);
+	}
+}
+
+/* c (m, n_rows) (+)= a (m, n_cols) * b (n_rows, n_cols)^T, strides between rows. */
+static void gemm(float *c, size_t c_stride, const float *a, size_t a_stride, const float *b, size_t b_stride, size_t m,
+		 size_t n_rows, size_t n_cols, bool add)
+{
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n_rows, (blasint)n_cols, 1, a,
+		    (blasint)a_stride, b, (blasint)b_stride, add ? 1 : 0, c, (blasint)c_stride);
+}
+
+/* The part of the weights (rows @first.., columns @col..) as float32: in place, or widened into @panel. */
+static const float *weight_panel(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows,
+				 size_t col, size_t n_cols, float *panel, size_t *stride)
+{
+	if (p->dtype == DS_DTYPE_F32) {
+		*stride = p->cols;
+		return w_row(p, first, col);
+	}
+	for (size_t r = 0; r < n_rows; r++)
+		cpu->kernels.widen[p->dtype](panel + r * n_cols, w_row(p, first + r, col), n_cols);
+	*stride = n_cols;
+	return panel;
+}
+
+/* Activations that lie at regular distances are used where they are. */
+static void many_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows, float *scratch)
+{
+	for (size_t col = 0; col < p->cols; col += DS_PANEL_COLS) {
+		size_t n_cols = p->cols - col < DS_PANEL_COLS ? p->cols - col : DS_PANEL_COLS, stride;
+		const float *w = weight_panel(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
+
+		gemm(p->y + first, p->y_stride, p->x + col, p->x_stride, w, stride, p->n, n_rows, n_cols,
+		     p->add || col > 0);
+	}
+}
+
+/* The rows that chose an expert are anywhere: they are gathered a panel at a time, and the results scattered. */
+static void many_pairs(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows,
+		       float *scratch)
+{
+	float *x = scratch + DS_PANEL_ROWS * DS_PANEL_COLS, *y = x + DS_PANEL_BATCH * DS_PANEL_COLS;
+
+	for (size_t done = 0; done < p->n; done += DS_PANEL_BATCH) {
+		size_t m = p->n - done < DS_PANEL_BATCH ? p->n - done : DS_PANEL_BATCH;
+
+		for (size_t col = 0; col < p->cols; col += DS_PANEL_COLS) {
+			size_t n_cols = p->cols - col < DS_PANEL_COLS ? p->cols - col : DS_PANEL_COLS, stride;
+			const float *w = weight_panel(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
+
+			for (size_t i = 0; i < m; i++)
+				memcpy(x + i * n_cols, x_row(p, done + i) + col, n_cols * sizeof(*x));
+			gemm(y, n_rows, x, n_cols, w, stride, m, n_rows, n_cols, col > 0);
+		}
+		for (size_t i = 0; i < m; i++)
+			memcpy(y_row(p, done + i) + first, y + i * n_rows, n_rows * sizeof(*y));
+	}
+}
+
+void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member)
+{
+	float *scratch = ds_cpu_scratch(cpu, member);
+
+	if (p->n < cpu->kernels.gemm_min) {
+		few_rows(cpu, p, first, last);
+		return;
+	}
+	for (; first < last; first += DS_PANEL_ROWS) {
+		size_t n_rows = last - first < DS_PANEL_ROWS ? last - first : DS_PANEL_ROWS;
+
+		if (p->pairs)
+			many_pairs(cpu, p, first, n_rows, scratch);
+		else
+			many_rows(cpu, p, first, n_rows, scratch);
+	}
+}
+
+size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n)
+{
+	size_t row_size = w->cols * ds_dtype_size(w->dtype) + 1;
+	bool many = n >= cpu->kernels.gemm_min;
+	size_t most = many ? DS_PANEL_ROWS : CHUNK_BYTES / row_size;
+	size_t least = many ? GEMM_MIN_ROWS : DS_KERNEL_ROWS;
+	size_t share = w->rows * n_matrices / (CHUNKS_A_MEMBER * ds_team_size(cpu->team));
+	size_t chunk = share < most ? share : most;
+
+	/* Kernels take several rows at once. */
+	return chunk < least ? least : chunk - chunk % DS_KERNEL_ROWS;
+}
+
+struct matmul_job {
+	const struct ds_cpu *cpu;
+	const struct ds_weight *w;
+	struct ds_product product; /* of matrix 0 */
+	size_t x_matrix, y_matrix; /* elements from one matrix's activations to the next one's */
+	size_t chunk, n_chunks;	   /* rows of a chunk, chunks of a matrix */
+};
+
+/* Piece i is chunk i % n_chunks of matrix i / n_chunks. */
+static void matmul_pieces(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct matmul_job *job = arg;
+
+	for (size_t i = first; i < last; i++) {
+		size_t matrix = i / job->n_chunks, row = i % job->n_chunks * job->chunk;
+		struct ds_product p = job->product;
+
+		p.w = ds_weight_matrix(job->w, matrix);
+		p.x += matrix * job->x_matrix;
+		p.y += matrix * job->y_matrix;
+		ds_product_rows(job->cpu, &p, row, row + job->chunk < job->w->rows ? row + job->chunk : job->w->rows,
+				member);
+	}
+}
+
+static void run_matmul(struct ds_cpu *cpu, struct matmul_job *job)
+{
+	job->cpu = cpu;
+	job->product.dtype = job->w->dtype;
+	job->product.cols = job->w->cols;
+	job->product.divisor = 1;
+	job->chunk = ds_product_chunk(cpu, job->w, job->w->n_experts, job->product.n);
+	job->n_chunks = (job->w->rows + job->chunk - 1) / job->chunk;
+	if (job->product.n)
+		ds_team_run(cpu->team, job->n_chunks * job->w->n_experts, 1, matmul_pieces, job);
+}
+
+void ds_cpu_matmul(void *self, const struct ds_matmul *op)
+{
+	struct matmul_job job = {
+		.w = op->w,
+		.product = {
+			.y = op->y,
+			.x = op->x,
+			.y_stride = op->y_stride ? op->y_stride : op->w->rows,
+			.x_stride = op->x_stride ? op->x_stride : op->w->cols,
+			.n = op->n,
+			.add = op->add,
+		},
+	};
+
+	run_matmul(self, &job);
+}
+
+void ds_cpu_head_matmul(void *self, const struct ds_head_matmul *op)
+{
+	struct matmul_job job = {
+		.w = op->w,
+		.product = {
+			.y = op->y,
+			.x = op->x,
+			.y_stride = op->y_row_stride,
+			.x_stride = op->x_row_stride,
+			.n = op->n,
+		},
+		.x_matrix = op->x_head_stride,
+		.y_matrix = op->y_head_stride,
+	};
+
+	run_matmul(self, &job);
+}
