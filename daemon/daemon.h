@@ -1,0 +1,24 @@
+/* daemon.h - what the parts of the broker share: made by main.c, borrowed by all. */
+#pragma once
+
+#include "config.h"
+#include "helpers.h"
+#include "models.h"
+#include "requests.h"
+
+struct ds_daemon {
+	struct event_base *base;
+	struct ds_config *config; /* referenced: the one in force */
+	struct ds_helpers *helpers;
+	struct ds_models *models;
+	struct ds_requests *requests;
+	json_t *catalog;      /* what `ds-loader --describe-plugins` said last: an array */
+	int64_t started_usec; /* CLOCK_REALTIME */
+	bool stopping;
+};
+
+/* "starting", "running" or "stopping" */
+static inline const char *ds_daemon_state(const struct ds_daemon *daemon)
+{
+	return daemon->stopping ? "stopping" : daemon->catalog ? "running" : "starting";
+}

@@ -1,0 +1,29 @@
+/* engines.h - the conversation with one ds-engine: an image in, requests in, events out.
+ *
+ * It is pinged every 5 seconds and killed when it has not answered for 30. */
+#pragma once
+
+#include "helpers.h"
+
+#include <jansson.h>
+
+struct ds_engine;
+
+struct ds_engine_events {
+	/* It has mapped the image; @ready is the JSON of READY, borrowed. */
+	void (*on_ready)(void *arg, const json_t *ready);
+	/* A batch of events, borrowed. A negative return is a breach. */
+	int (*on_batch)(void *arg, const uint8_t *batch, size_t size, struct ds_error *err);
+	void (*on_load)(void *arg, const struct ds_engine_load *load);
+	/* The end; the engine is freed when it returns. @refused: it said itself that it cannot serve this image. */
+	void (*on_end)(void *arg, bool refused, const char *reason);
+};
+
+int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_helpers *helpers,
+		    const char *const *argv, int image, const json_t *map, const struct ds_engine_events *events,
+		    void *arg, struct ds_error *err);
+void ds_engine_send(struct ds_engine *e, uint16_t type, uint64_t request, const void *data, size_t size);
+/* It finishes what runs and exits; after @seconds it is killed. */
+void ds_engine_quit(struct ds_engine *e, unsigned seconds);
+bool ds_engine_is_ready(const struct ds_engine *e);
+pid_t ds_engine_pid(const struct ds_engine *e);

@@ -1,0 +1,413 @@
+/* helpers.c - starts, feeds, watches and reaps helper processes. */
+#include "helpers.h"
+#include "log.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+/* A message that did not fit the socket yet. */
+struct pending {
+	struct pending *next;
+	uint16_t type;
+	uint64_t request;
+	unsigned n_fds;
+	int *fds;
+	size_t size;
+	uint8_t data[];
+};
+
+struct ds_helper {
+	struct ds_helper *next;
+	struct ds_helpers *pool;
+	pid_t pid;
+	int fd; /* channel or read end of its output; -1: closed */
+	struct event *readable, *writable;
+	struct event *grace; /* between the end of its channel and its own */
+	struct pending *first, **last;
+	const struct ds_helper_events *events;
+	void *arg;
+	char name[32];
+	char reason[256]; /* why it was killed; "": it was not */
+};
+
+struct ds_helpers {
+	struct event_base *base;
+	struct event *child;
+	struct ds_helper *list;
+};
+
+#define MESSAGES_A_TURN 16 /* then others get their turn */
+#define GRACE_S 5
+#define MESSAGES_LEFT 4096 /* more than a channel holds: a child of a helper may go on speaking after its end */
+
+static void free_pending(struct pending *p)
+{
+	for (unsigned i = 0; i < p->n_fds; i++)
+		close(p->fds[i]);
+	free(p->fds);
+	free(p);
+}
+
+static void close_channel(struct ds_helper *h)
+{
+	struct pending *p;
+
+	if (h->readable)
+		event_free(h->readable);
+	if (h->writable)
+		event_free(h->writable);
+	h->readable = h->writable = NULL;
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+	while ((p = h->first)) {
+		h->first = p->next;
+		free_pending(p);
+	}
+	h->last = &h->first;
+}
+
+void ds_helper_kill(struct ds_helper *h, const char *reason)
+{
+	if (reason && !h->reason[0])
+		snprintf(h->reason, sizeof(h->reason), "%s", reason);
+	if (h->pid > 0)
+		kill(h->pid, SIGKILL);
+}
+
+pid_t ds_helper_pid(const struct ds_helper *h)
+{
+	return h->pid;
+}
+
+bool ds_helper_is_drained(const struct ds_helper *h)
+{
+	return !h->first;
+}
+
+/* Hand over one message. 1: there was one; 0: none; negative: the channel has ended. */
+static int receive_one(struct ds_helper *h)
+{
+	struct ds_message message = {0};
+	struct ds_error err;
+	int r = ds_message_receive(h->fd, &message, &err);
+
+	if (r == -EAGAIN)
+		return 0;
+	if (r == 0)
+		r = h->events->on_message(h->arg, &message, &err);
+	ds_message_deinit(&message);
+	if (r == 0)
+		return 1;
+	if (r != -EPIPE) {
+		ds_log(LOG_ERR, "%s (pid %d) broke the rules: %s", h->name, (int)h->pid, err.text);
+		ds_helper_kill(h, err.text);
+	}
+	return r;
+}
+
+static int read_output(struct ds_helper *h)
+{
+	char text[4096];
+	ssize_t n = read(h->fd, text, sizeof(text));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	h->events->on_output(h->arg, text, n > 0 ? (size_t)n : 0);
+	return n > 0 ? 1 : -EPIPE;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_helper *h = arg;
+	int r = 1;
+
+	for (int i = 0; i < MESSAGES_A_TURN && r > 0 && h->fd >= 0; i++)
+		r = h->events->on_output ? read_output(h) : receive_one(h);
+	if (r < 0) {
+		close_channel(h);
+		event_add(h->grace, &(struct timeval){.tv_sec = GRACE_S});
+	}
+}
+
+/* A helper that has closed its channel and goes on living is of no use. */
+static void on_grace(evutil_socket_t fd, short what, void *arg)
+{
+	ds_helper_kill(arg, "it closed its channel and did not exit");
+}
+
+static int send_now(struct ds_helper *h, struct pending *p)
+{
+	return ds_message_send(h->fd, p->type, p->request, p->data, p->size, p->fds, p->n_fds);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_helper *h = arg;
+	struct pending *p;
+
+	while ((p = h->first)) {
+		int r = send_now(h, p);
+
+		if (r == -EAGAIN) {
+			event_add(h->writable, NULL);
+			return;
+		}
+		h->first = p->next;
+		if (!h->first)
+			h->last = &h->first;
+		free_pending(p);
+		if (r < 0 && r != -EPIPE) {
+			ds_log(LOG_ERR, "%s (pid %d): a message cannot be sent: %s", h->name, (int)h->pid,
+			       strerror(-r));
+			ds_helper_kill(h, "a message could not be sent to it");
+			return;
+		}
+	}
+}
+
+static struct pending *new_pending(uint16_t type, uint64_t request, const void *data, size_t size, const int *fds,
+				   unsigned n_fds)
+{
+	struct pending *p = calloc(1, sizeof(*p) + size);
+
+	if (!p)
+		return NULL;
+	p->type = type;
+	p->request = request;
+	p->size = size;
+	if (size)
+		memcpy(p->data, data, size);
+	p->fds = n_fds ? calloc(n_fds, sizeof(*p->fds)) : NULL;
+	for (unsigned i = 0; p->fds && i < n_fds; i++) {
+		p->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		if (p->fds[i] < 0) {
+			free_pending(p);
+			return NULL;
+		}
+		p->n_fds = i + 1;
+	}
+	if (p->n_fds < n_fds) {
+		free_pending(p);
+		return NULL;
+	}
+	return p;
+}
+
+void ds_helper_send(struct ds_helper *h, uint16_t type, uint64_t request, const void *data, size_t size, const int *fds,
+		    unsigned n_fds)
+{
+	struct pending *p;
+	int r = -EAGAIN;
+
+	if (h->fd < 0)
+		return;
+	if (!h->first)
+		r = ds_message_send(h->fd, type, request, data, size, fds, n_fds);
+	if (r == 0 || r == -EPIPE)
+		return;
+	p = r == -EAGAIN ? new_pending(type, request, data, size, fds, n_fds) : NULL;
+	if (!p) {
+		ds_log(LOG_ERR, "%s (pid %d): message %u cannot be sent: %s", h->name, (int)h->pid, type, strerror(-r));
+		ds_helper_kill(h, "a message could not be sent to it");
+		return;
+	}
+	*h->last = p;
+	h->last = &p->next;
+	event_add(h->writable, NULL);
+}
+
+/* Between vfork() and exec: system calls only, on memory that is the parent's. */
+static void become_helper(const char *const *argv, char *const *envp, int fd, bool output, pid_t parent,
+			  const sigset_t *signals)
+{
+	static const int defaults[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(126);
+	for (size_t i = 0; i < DS_ARRAY_SIZE(defaults); i++)
+		sigaction(defaults[i], &action, NULL);
+	sigprocmask(SIG_SETMASK, signals, NULL);
+	if (dup2(fd, output ? STDOUT_FILENO : 3) < 0)
+		_exit(126);
+	/* dup2() of a descriptor onto itself would have left close-on-exec set. */
+	if (fd == 3 && !output)
+		fcntl(3, F_SETFD, 0);
+	syscall(SYS_close_range, output ? 3u : 4u, ~0u, 0u);
+	execve(argv[0], (char *const *)argv, envp);
+}
+
+/* Returns the pid or a negative errno. */
+static pid_t spawn(const char *const *argv, int fd, bool output)
+{
+	static char path[] = "PATH=/usr/bin:/bin", blas[] = "OPENBLAS_NUM_THREADS=1", omp[] = "OMP_NUM_THREADS=1";
+	char cpu[256];
+	char *envp[] = {path, blas, omp, NULL, NULL};
+	const char *cpu_flags = getenv("DEEPSEEKD_CPU"); /* which instruction sets may be used: for tests */
+	volatile int exec_errno = 0;
+	sigset_t all, before;
+	pid_t parent = getpid(), pid;
+
+	if (cpu_flags) {
+		snprintf(cpu, sizeof(cpu), "DEEPSEEKD_CPU=%s", cpu_flags);
+		envp[3] = cpu;
+	}
+	/* No handler of the broker may run in the child, which shares its memory until exec. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = vfork();
+	if (pid == 0) {
+		become_helper(argv, envp, fd, output, parent, &before);
+		exec_errno = errno;
+		_exit(127);
+	}
+	if (pid < 0)
+		exec_errno = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (exec_errno == 0)
+		return pid;
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	return -exec_errno;
+}
+
+static struct ds_helper *free_helper(struct ds_helper *h)
+{
+	close_channel(h);
+	if (h->grace)
+		event_free(h->grace);
+	free(h);
+	return NULL;
+}
+
+/* @fd is the broker's end; on failure it is closed. */
+static struct ds_helper *new_helper(struct ds_helpers *pool, int fd, const char *path,
+				    const struct ds_helper_events *events, void *arg)
+{
+	struct ds_helper *h = calloc(1, sizeof(*h));
+	const char *slash = strrchr(path, '/');
+
+	if (!h) {
+		close(fd);
+		return NULL;
+	}
+	*h = (struct ds_helper){.pool = pool, .fd = fd, .events = events, .arg = arg, .last = &h->first};
+	snprintf(h->name, sizeof(h->name), "%s", slash ? slash + 1 : path);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	h->readable = event_new(pool->base, fd, EV_READ | EV_PERSIST, on_readable, h);
+	h->writable = event_new(pool->base, fd, EV_WRITE, on_writable, h);
+	h->grace = evtimer_new(pool->base, on_grace, h);
+	if (!h->readable || !h->writable || !h->grace || event_add(h->readable, NULL) < 0)
+		return free_helper(h);
+	return h;
+}
+
+int ds_helper_start(struct ds_helper **out, struct ds_helpers *helpers, const char *const *argv,
+		    const struct ds_helper_events *events, void *arg, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int theirs = -1;
+	struct ds_helper *h;
+	int ends[2], r;
+
+	r = events->on_output ? (pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0) : ds_message_socketpair(ends);
+	if (r < 0)
+		return ds_fail(err, r, "no channel for %s: %s", argv[0], strerror(-r));
+	theirs = ends[1];
+	h = new_helper(helpers, ends[0], argv[0], events, arg);
+	if (!h)
+		return ds_fail(err, -ENOMEM, "no memory for %s", argv[0]);
+	r = spawn(argv, theirs, events->on_output);
+	if (r < 0) {
+		free_helper(h);
+		return ds_fail(err, r, "%s cannot be executed: %s", argv[0], strerror(-r));
+	}
+	h->pid = r;
+	h->next = helpers->list;
+	helpers->list = h;
+	ds_log(LOG_DEBUG, "%s started, pid %d", h->name, (int)h->pid);
+	*out = h;
+	return 0;
+}
+
+/* It is reaped: hand over what it still said, then say that it ended. */
+static void end_helper(struct ds_helper *h, int status)
+{
+	char reason[320];
+	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !h->reason[0];
+	int r = 1;
+
+	h->pid = -1;
+	for (int i = 0; i < MESSAGES_LEFT && r > 0 && h->fd >= 0; i++)
+		r = h->events->on_output ? read_output(h) : receive_one(h);
+	if (h->reason[0])
+		snprintf(reason, sizeof(reason), "%s was killed: %s", h->name, h->reason);
+	else if (WIFSIGNALED(status))
+		snprintf(reason, sizeof(reason), "%s was killed by signal %d (%s)", h->name, WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
+	else
+		snprintf(reason, sizeof(reason), "%s exited with %d", h->name, WEXITSTATUS(status));
+	ds_log(clean ? LOG_DEBUG : LOG_WARNING, "%s", reason);
+	h->events->on_exit(h->arg, clean, reason);
+	free_helper(h);
+}
+
+static void on_child(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_helpers *pool = arg;
+	struct ds_helper **at = &pool->list;
+
+	while (*at) {
+		struct ds_helper *h = *at;
+		int status;
+
+		if (waitpid(h->pid, &status, WNOHANG) == h->pid) {
+			*at = h->next;
+			end_helper(h, status);
+			at = &pool->list; /* on_exit may have started another */
+		} else {
+			at = &h->next;
+		}
+	}
+}
+
+int ds_helpers_new(struct ds_helpers **out, struct event_base *base, struct ds_error *err)
+{
+	struct ds_helpers *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return ds_fail(err, -ENOMEM, "no memory");
+	pool->base = base;
+	pool->child = evsignal_new(base, SIGCHLD, on_child, pool);
+	if (!pool->child || event_add(pool->child, NULL) < 0) {
+		free(pool);
+		return ds_fail(err, -ENOMEM, "no memory");
+	}
+	*out = pool;
+	return 0;
+}
+
+struct ds_helpers *ds_helpers_free(struct ds_helpers *helpers)
+{
+	struct ds_helper *h;
+	int status = 0;
+
+	if (!helpers)
+		return NULL;
+	while ((h = helpers->list)) {
+		helpers->list = h->next;
+		ds_helper_kill(h, "the daemon ends");
+		waitpid(h->pid, &status, 0);
+		end_helper(h, status);
+	}
+	event_free(helpers->child);
+	free(helpers);
+	return NULL;
+}

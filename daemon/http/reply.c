@@ -1,0 +1,186 @@
+/* reply.c - answers of the HTTP server. */
+#include "reply.h"
+
+#include <event2/bufferevent.h>
+#include <string.h>
+
+#define OUTPUT_FULL (64u << 10)
+
+static const struct {
+	int status;
+	const char *line, *type;
+} statuses[] = {
+	{200, "OK", NULL},
+	{202, "Accepted", NULL},
+	{400, "Bad Request", "invalid_request_error"},
+	{403, "Forbidden", "permission_error"},
+	{404, "Not Found", "invalid_request_error"},
+	{405, "Method Not Allowed", "invalid_request_error"},
+	{409, "Conflict", "invalid_request_error"},
+	{413, "Content Too Large", "invalid_request_error"},
+	{429, "Too Many Requests", "rate_limit_error"},
+	{500, "Internal Server Error", "server_error"},
+	{503, "Service Unavailable", "server_error"},
+};
+
+/* What an engine or the queue says, and the HTTP status of it. */
+static const struct {
+	const char *code;
+	int status;
+} failures[] = {
+	{"invalid_request", 400},
+	{"context_length_exceeded", 400},
+	{"model_has_no_tokenizer", 400},
+	{"model_has_no_dialect", 400},
+	{"overloaded", 429},
+	{"engine_died", 500},
+	{"internal", 500},
+	{"cancelled", 503},
+	{"model_failed", 503},
+	{"shutting_down", 503},
+};
+
+static size_t find_status(int status)
+{
+	size_t i = 0;
+
+	while (i + 1 < DS_ARRAY_SIZE(statuses) && statuses[i].status != status)
+		i++;
+	return i;
+}
+
+void ds_reply_header(struct ds_call *call, const char *name, const char *value)
+{
+	evhttp_add_header(evhttp_request_get_output_headers(call->req), name, value);
+}
+
+void ds_reply_json(struct ds_call *call, int status, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_REAL_PRECISION(15)) : NULL;
+	struct evbuffer *body = evbuffer_new();
+
+	json_decref(json);
+	if (!text || !body) {
+		free(text);
+		if (body)
+			evbuffer_free(body);
+		ds_reply_abort(call);
+		return;
+	}
+	evbuffer_add(body, text, strlen(text));
+	free(text);
+	ds_reply_header(call, "Content-Type", "application/json");
+	if (status == 429 || status == 503)
+		ds_reply_header(call, "Retry-After", "1");
+	/* evhttp gives these no length, and a client expects no body: only the end of the connection is clear to both. */
+	if (evhttp_request_get_command(call->req) & (EVHTTP_REQ_HEAD | EVHTTP_REQ_CONNECT)) {
+		ds_reply_header(call, "Connection", "close");
+		evbuffer_drain(body, evbuffer_get_length(body));
+	}
+	evhttp_send_reply(call->req, status, statuses[find_status(status)].line, body);
+	evbuffer_free(body);
+	ds_call_done(call);
+}
+
+static json_t *error_object(int status, const char *code, const char *param, const char *message)
+{
+	return json_pack("{s:{s:s, s:s, s:s?, s:s}}", "error", "message", message, "type",
+			 statuses[find_status(status)].type, "param", param, "code", code);
+}
+
+void ds_reply_error(struct ds_call *call, int status, const char *code, const char *param, const char *fmt, ...)
+{
+	char message[512];
+	json_t *json;
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(message, sizeof(message), fmt, args);
+	va_end(args);
+	json = error_object(status, code, param, message);
+	if (!json) /* the sentence quotes a client's bytes, which may have been cut inside a character */
+		json = error_object(status, code, NULL, "the request is not valid");
+	ds_reply_json(call, status, json);
+}
+
+json_t *ds_reply_failure(const uint8_t *data, size_t size, int *status)
+{
+	json_t *said = json_loadb((const char *)data, size, 0, NULL), *whole, *error;
+	const char *code = json_string_value(json_object_get(said, "code")), *message, *param;
+	size_t i = 0;
+
+	while (i < DS_ARRAY_SIZE(failures) && (!code || strcmp(code, failures[i].code)))
+		i++;
+	*status = i < DS_ARRAY_SIZE(failures) ? failures[i].status : 500;
+	code = i < DS_ARRAY_SIZE(failures) ? code : "internal";
+	message = json_string_value(json_object_get(said, "message"));
+	param = json_string_value(json_object_get(said, "param"));
+	whole = error_object(*status, code, param, message ? message : "the request failed");
+	error = json_object_get(whole, "error");
+	if (error && json_is_object(said))
+		json_object_update_missing(error, said); /* such as the numbers of context_length_exceeded */
+	json_decref(said);
+	return whole;
+}
+
+void ds_reply_failed(struct ds_call *call, const uint8_t *data, size_t size)
+{
+	int status;
+	json_t *json = ds_reply_failure(data, size, &status);
+
+	ds_reply_json(call, status, json);
+}
+
+void ds_reply_begin(struct ds_call *call, const char *content_type)
+{
+	ds_reply_header(call, "Content-Type", content_type);
+	ds_reply_header(call, "Cache-Control", "no-cache");
+	evhttp_send_reply_start(call->req, 200, "OK");
+}
+
+static void on_drained(struct evhttp_connection *evcon, void *arg)
+{
+	struct ds_call *call = arg;
+
+	if (call->on_drained)
+		call->on_drained(call->arg);
+}
+
+void ds_reply_write(struct ds_call *call, struct evbuffer *bytes)
+{
+	evhttp_send_reply_chunk_with_cb(call->req, bytes, on_drained, call);
+}
+
+bool ds_reply_is_full(const struct ds_call *call)
+{
+	struct evhttp_connection *evcon = evhttp_request_get_connection(call->req);
+
+	return evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(evcon))) >= OUTPUT_FULL;
+}
+
+void ds_reply_end(struct ds_call *call)
+{
+	call->on_drained = NULL;
+	evhttp_send_reply_end(call->req);
+	ds_call_done(call);
+}
+
+void ds_reply_abort(struct ds_call *call)
+{
+	call->on_gone = NULL;
+	evhttp_connection_free(evhttp_request_get_connection(call->req));
+}
+
+int ds_reply_add_sse(struct evbuffer *bytes, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+
+	json_decref(json);
+	if (!text)
+		return -EILSEQ;
+	evbuffer_add(bytes, "data: ", 6);
+	evbuffer_add(bytes, text, strlen(text));
+	evbuffer_add(bytes, "\n\n", 2);
+	free(text);
+	return 0;
+}

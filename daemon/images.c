@@ -1,0 +1,80 @@
+/* images.c - memfds of model images. */
+#include "images.h"
+#include "units.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020
+#endif
+
+int ds_images_create(const char *name, uint64_t size, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int fd = -1;
+	char label[128];
+
+	snprintf(label, sizeof(label), "deepseekd-%s", name);
+	fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return ds_fail(err, -errno, "no memfd for the image of %s: %s", name, strerror(errno));
+	/* No x bits: else F_SEAL_EXEC would mean something else; and only the daemon's user may open it again. */
+	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0)
+		return ds_fail(err, -errno, "an image of %llu bytes for %s: %s", (unsigned long long)size, name,
+			       strerror(errno));
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return ds_fail(err, -errno, "sealing the size of the image of %s: %s", name, strerror(errno));
+	return ds_steal_fd(&fd);
+}
+
+int ds_images_seal(int fd, struct ds_error *err)
+{
+	char path[64];
+	int reader;
+
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) < 0)
+		return ds_fail(err, -errno, "sealing the image against writing: %s", strerror(errno));
+	/* A kernel that does not know F_SEAL_EXEC refuses the whole call, so it has one of its own. */
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_EXEC) < 0 && errno != EINVAL)
+		return ds_fail(err, -errno, "sealing the mode of the image: %s", strerror(errno));
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL) < 0)
+		return ds_fail(err, -errno, "sealing the seals of the image: %s", strerror(errno));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	reader = open(path, O_RDONLY | O_CLOEXEC);
+	if (reader < 0)
+		return ds_fail(err, -errno, "reopening the image read-only: %s", strerror(errno));
+	return reader;
+}
+
+/* What the kernel says could be used without swapping; 0 when it does not say. */
+static uint64_t available_memory(void)
+{
+	ds_cleanup(ds_closep) int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	char text[1024];
+	const char *line;
+	ssize_t n;
+
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	line = strstr(text, "MemAvailable:");
+	return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
+}
+
+int ds_images_check_memory(uint64_t size, uint64_t held, uint64_t limit, struct ds_error *err)
+{
+	uint64_t available = available_memory(), left = limit > held ? limit - held : 0;
+	char need[32], all[32], taken[32], free_now[32];
+
+	ds_units_format_size(need, size);
+	if (size > left)
+		return ds_fail(err, -ENOMEM, "it needs %s of memory; limits.memory is %s, of which models hold %s",
+			       need, ds_units_format_size(all, limit), ds_units_format_size(taken, held));
+	if (available && size > available)
+		return ds_fail(err, -ENOMEM, "it needs %s of memory; the machine has %s available", need,
+			       ds_units_format_size(free_now, available));
+	return 0;
+}

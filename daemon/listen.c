@@ -1,0 +1,125 @@
+/* listen.c - the listening socket. */
+#include "listen.h"
+
+#include <grp.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+
+#define BACKLOG 512
+
+/* The descriptor that systemd passed, -ENOENT: none. */
+static int passed_socket(struct ds_error *err)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), found = -ENOENT;
+
+	for (int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (found < 0 && (n == 1 || !strcmp(names[i], "api")) && sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) > 0)
+			found = fd;
+		else
+			close(fd);
+	}
+	for (int i = 0; names && names[i]; i++)
+		free(names[i]);
+	free(names);
+	if (n > 0 && found < 0)
+		return ds_fail(err, -EINVAL,
+			       "systemd passed %d descriptors, and none is a listening Unix socket named api", n);
+	return found;
+}
+
+/* A socket file nobody listens on is left over; one that answers belongs to another daemon. */
+static int remove_stale(const struct sockaddr_un *address, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int probe = -1;
+	struct stat st;
+
+	if (lstat(address->sun_path, &st) < 0)
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return ds_fail(err, -EEXIST, "%s is there and is not a socket", address->sun_path);
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (probe < 0)
+		return ds_fail(err, -errno, "no socket: %s", strerror(errno));
+	if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED)
+		return ds_fail(err, -EADDRINUSE, "another daemon answers on %s", address->sun_path);
+	unlink(address->sun_path);
+	return 0;
+}
+
+static int apply_rights(const struct ds_config *config, const char *path, struct ds_error *err)
+{
+	const struct group *group;
+
+	if (chmod(path, config->mode) < 0)
+		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
+	if (!config->group[0])
+		return 0;
+	group = getgrnam(config->group);
+	if (!group)
+		return ds_fail(err, -ENOENT, "listen.group: there is no group \"%s\"", config->group);
+	if (chown(path, (uid_t)-1, group->gr_gid) < 0)
+		return ds_fail(err, -errno, "%s cannot be given to group %s: %s", path, config->group, strerror(errno));
+	return 0;
+}
+
+static int make_directory(const char *dir, struct ds_error *err)
+{
+	char path[PATH_MAX];
+
+	/* The parents of $XDG_RUNTIME_DIR/deepseekd are there; those of ~/.cache/deepseekd may not be. */
+	snprintf(path, sizeof(path), "%s", dir);
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(path, 0755);
+		*slash = '/';
+	}
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+int ds_listen_open(const struct ds_config *config, const char *runtime_dir, char *path, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int fd = -1;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	mode_t mask;
+	int r = passed_socket(err), n;
+
+	*path = '\0';
+	if (r != -ENOENT)
+		return r;
+	n = config->socket[0] ? snprintf(address.sun_path, sizeof(address.sun_path), "%s", config->socket)
+			      : snprintf(address.sun_path, sizeof(address.sun_path), "%s/api.sock", runtime_dir);
+	if (n >= (int)sizeof(address.sun_path))
+		return ds_fail(err, -ENAMETOOLONG, "the path of the socket is longer than %zu bytes: %s",
+			       sizeof(address.sun_path) - 1, config->socket[0] ? config->socket : runtime_dir);
+	r = config->socket[0] ? 0 : make_directory(runtime_dir, err);
+	if (r == 0)
+		r = remove_stale(&address, err);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return ds_fail(err, -errno, "no socket: %s", strerror(errno));
+	mask = umask(0177); /* nobody else may connect before the rights are as they should be */
+	r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r < 0)
+		return ds_fail(err, r, "%s: %s", address.sun_path, strerror(-r));
+	r = apply_rights(config, address.sun_path, err);
+	if (r == 0 && listen(fd, BACKLOG) < 0)
+		r = ds_fail(err, -errno, "%s: %s", address.sun_path, strerror(errno));
+	if (r < 0) {
+		unlink(address.sun_path);
+		return r;
+	}
+	snprintf(path, PATH_MAX, "%s", address.sun_path);
+	return ds_steal_fd(&fd);
+}

@@ -1,0 +1,41 @@
+# The broker. libdaemon.a is all of it but main(), so that unit tests can link it.
+daemon_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(EVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) \
+	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"' -DVENDORDIR='"$(vendordir)"'
+
+noinst_LIBRARIES += daemon/libdaemon.a
+daemon_libdaemon_a_SOURCES = \
+	daemon/access.c daemon/access.h \
+	daemon/bus/bus.c daemon/bus/bus.h \
+	daemon/bus/manager.c \
+	daemon/bus/stream.c \
+	daemon/config-table.c \
+	daemon/config.c daemon/config.h \
+	daemon/daemon.h \
+	daemon/engines.c daemon/engines.h \
+	daemon/files.c daemon/files.h \
+	daemon/helpers.c daemon/helpers.h \
+	daemon/http/admin.c \
+	daemon/http/models.c \
+	daemon/http/openai-chat.c \
+	daemon/http/openai-completions.c \
+	daemon/http/openai.c daemon/http/openai.h \
+	daemon/http/reply.c daemon/http/reply.h \
+	daemon/http/server.c daemon/http/server.h \
+	daemon/images.c daemon/images.h \
+	daemon/listen.c daemon/listen.h \
+	daemon/loading.c daemon/loading.h \
+	daemon/log.c daemon/log.h \
+	daemon/models.c daemon/models.h \
+	daemon/options.c daemon/options.h \
+	daemon/plugins.c daemon/plugins.h \
+	daemon/requests.c daemon/requests.h \
+	daemon/units.c daemon/units.h \
+	daemon/yaml.c daemon/yaml.h
+daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
+
+daemon_libs = daemon/libdaemon.a lib/libds.a $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS)
+
+sbin_PROGRAMS += deepseekd
+deepseekd_SOURCES = daemon/main.c
+deepseekd_CPPFLAGS = $(daemon_cppflags)
+deepseekd_LDADD = $(daemon_libs)

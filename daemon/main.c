@@ -1,0 +1,473 @@
+/* main.c - deepseekd from its start to its end: a table of contents of the broker. */
+#include "bus/bus.h"
+#include "daemon.h"
+#include "http/server.h"
+#include "listen.h"
+#include "log.h"
+#include "options.h"
+#include "plugins.h"
+
+#include <event2/event.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#define STOP_S 5 /* running answers may take this long after SIGTERM */
+#define CUT_S 2  /* and then clients this long to take the end of theirs */
+
+struct program {
+	struct ds_options options;
+	struct ds_daemon daemon;
+	struct ds_http *http;
+	struct ds_bus *bus; /* NULL: none */
+	int listen_fd;
+	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
+	struct event *signals[4], *stop_timer, *stop_poll;
+	bool aborted;
+	int status; /* of exit */
+};
+
+static uint64_t clock_usec(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void log_problems(const struct ds_problems *problems)
+{
+	for (size_t i = 0; i < problems->n; i++)
+		ds_log(LOG_ERR, "%s", problems->lines[i]);
+}
+
+static int load_config(const struct ds_options *options, struct ds_config **out)
+{
+	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
+	int r = ds_config_load(out, options->config, options->layers, &problems);
+
+	for (size_t i = 0; options->check_config && i < problems.n; i++)
+		fprintf(stderr, "%s\n", problems.lines[i]);
+	if (!options->check_config)
+		log_problems(&problems);
+	return r;
+}
+
+static void set_log_level(const struct ds_config *config)
+{
+	static const struct {
+		const char *name;
+		int priority;
+	} levels[] = {{"error", LOG_ERR},
+		      {"warning", LOG_WARNING},
+		      {"notice", LOG_NOTICE},
+		      {"info", LOG_INFO},
+		      {"debug", LOG_DEBUG}};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(levels); i++)
+		if (!strcmp(levels[i].name, config->log_level))
+			setlogmask(LOG_UPTO(levels[i].priority));
+}
+
+/* A configuration is in force: who depends on it follows. */
+static int apply_config(struct program *p, struct ds_config *config, struct ds_error *err)
+{
+	if (strcmp(config->socket, p->daemon.config->socket) || config->mode != p->daemon.config->mode ||
+	    strcmp(config->group, p->daemon.config->group))
+		ds_log(LOG_WARNING, "listen.socket, mode and group change when the daemon is started again");
+	ds_config_unref(p->daemon.config);
+	p->daemon.config = config;
+	set_log_level(config);
+	ds_requests_set_queue(p->daemon.requests, (size_t)config->queue);
+	if (p->http)
+		ds_http_configure(p->http);
+	return ds_models_apply(p->daemon.models, config, err);
+}
+
+static void log_refused_plugins(const json_t *catalog)
+{
+	const json_t *plugin;
+	size_t i;
+
+	json_array_foreach (catalog, i, plugin) {
+		const char *state = json_string_value(json_object_get(plugin, "state"));
+		const char *name = json_string_value(json_object_get(plugin, "name"));
+		const char *reason = json_string_value(json_object_get(plugin, "reason"));
+
+		if (state && strcmp(state, "ok"))
+			ds_log(LOG_WARNING, "plugin %s is %s: %s", name ? name : "?", state, reason ? reason : "");
+	}
+}
+
+static void begin_serving(struct program *p)
+{
+	struct ds_error err;
+
+	if (ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listen_fd), &err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		p->status = 1;
+		event_base_loopbreak(p->daemon.base);
+	}
+}
+
+/* What ds-loader says of the plugins of @config, while it says it. */
+struct question {
+	struct program *program;
+	struct ds_config *config; /* referenced */
+	bool reload;
+};
+
+/* Do the options of plugins and samplers in @config exist? All problems are logged. */
+static bool options_hold(const struct ds_config *config, const json_t *catalog)
+{
+	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
+
+	ds_config_check_options(config, catalog, &problems);
+	log_problems(&problems);
+	return problems.n == 0;
+}
+
+static void take_catalog(struct program *p, json_t *catalog)
+{
+	json_decref(p->daemon.catalog);
+	p->daemon.catalog = json_incref(catalog);
+	log_refused_plugins(catalog);
+}
+
+/* At the start: serve, whatever is wrong with a plugin; models that need it will say so. */
+static void on_first_catalog(struct program *p, json_t *catalog)
+{
+	ds_cleanup(json_decrefp) json_t *none = json_array();
+
+	take_catalog(p, catalog ? catalog : none);
+	options_hold(p->daemon.config, p->daemon.catalog);
+	begin_serving(p);
+	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", p->daemon.config->n_models);
+}
+
+static void refuse_reload(void)
+{
+	ds_log(LOG_ERR, "the configuration has errors: the old one stays in force");
+	sd_notify(0, "READY=1\nSTATUS=The new configuration has errors; the old one is in force");
+}
+
+/* A reload: all of the new configuration is in force, or nothing of it. */
+static void on_new_catalog(struct program *p, struct ds_config *config, json_t *catalog)
+{
+	struct ds_error err;
+
+	if (!catalog || !options_hold(config, catalog)) {
+		refuse_reload();
+		return;
+	}
+	take_catalog(p, catalog);
+	if (apply_config(p, ds_config_ref(config), &err) < 0)
+		ds_log(LOG_ERR, "%s", err.text);
+	ds_log(LOG_NOTICE, "the configuration was read again");
+	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", config->n_models);
+}
+
+static void on_catalog(void *arg, json_t *catalog, const char *reason)
+{
+	struct question *q = arg;
+	struct program *p = q->program;
+
+	if (!catalog)
+		ds_log(LOG_ERR, "the plugins cannot be described: %s", reason);
+	if (!p->daemon.stopping && q->reload)
+		on_new_catalog(p, q->config, catalog);
+	else if (!p->daemon.stopping)
+		on_first_catalog(p, catalog);
+	ds_bus_state_changed(p->bus);
+	json_decref(catalog);
+	ds_config_unref(q->config);
+	free(q);
+}
+
+/* Takes over the reference to @config. */
+static void ask_plugins(struct program *p, struct ds_config *config, bool reload)
+{
+	struct question *q = calloc(1, sizeof(*q));
+	struct ds_error err;
+
+	if (!q) {
+		ds_config_unref(config);
+		ds_log(LOG_ERR, "no memory to ask about the plugins");
+		return;
+	}
+	*q = (struct question){.program = p, .config = config, .reload = reload};
+	if (ds_plugins_ask(p->daemon.helpers, p->daemon.models, config, on_catalog, q, &err) < 0)
+		on_catalog(q, NULL, err.text);
+}
+
+/* SIGHUP. A file that is wrong changes nothing. */
+static void on_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct program *p = arg;
+	struct ds_config *config = NULL;
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reading the configuration",
+		   (unsigned long long)clock_usec(CLOCK_MONOTONIC));
+	if (load_config(&p->options, &config) < 0)
+		refuse_reload();
+	else
+		ask_plugins(p, config, true);
+}
+
+/* Everything has ended in good order, or time is up. */
+static void on_stop_poll(evutil_socket_t fd, short what, void *arg)
+{
+	struct program *p = arg;
+
+	if ((!p->http || ds_http_n_calls(p->http) == 0) && ds_bus_is_idle(p->bus) &&
+	    ds_models_are_stopped(p->daemon.models))
+		event_base_loopbreak(p->daemon.base);
+}
+
+/* The first time answers are ended; the second time nobody is waited for any more. */
+static void on_stop_time(evutil_socket_t fd, short what, void *arg)
+{
+	struct program *p = arg;
+
+	if (p->aborted) {
+		event_base_loopbreak(p->daemon.base);
+		return;
+	}
+	ds_log(LOG_NOTICE, "answers that still ran are ended");
+	p->aborted = true;
+	ds_requests_abort(p->daemon.requests);
+	event_add(p->stop_timer, &(struct timeval){.tv_sec = CUT_S});
+}
+
+/* SIGTERM, SIGINT: finish what runs; the second time: at once. */
+static void on_stop(evutil_socket_t fd, short what, void *arg)
+{
+	struct program *p = arg;
+
+	if (p->daemon.stopping) {
+		event_base_loopbreak(p->daemon.base);
+		return;
+	}
+	p->daemon.stopping = true;
+	sd_notify(0, "STOPPING=1\nSTATUS=Finishing what runs");
+	ds_log(LOG_NOTICE, "stopping");
+	ds_bus_state_changed(p->bus);
+	if (p->http)
+		ds_http_stop_accepting(p->http);
+	ds_requests_stop(p->daemon.requests);
+	ds_models_stop(p->daemon.models, STOP_S + 1);
+	event_add(p->stop_timer, &(struct timeval){.tv_sec = STOP_S});
+	event_add(p->stop_poll, &(struct timeval){.tv_usec = 20000});
+}
+
+static int watch_signals(struct program *p)
+{
+	static const struct {
+		int signal;
+		event_callback_fn call;
+	} table[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}};
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < DS_ARRAY_SIZE(table); i++) {
+		p->signals[i] = evsignal_new(p->daemon.base, table[i].signal, table[i].call, p);
+		if (!p->signals[i] || event_add(p->signals[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	p->stop_timer = evtimer_new(p->daemon.base, on_stop_time, p);
+	p->stop_poll = event_new(p->daemon.base, -1, EV_PERSIST, on_stop_poll, p);
+	return p->stop_timer && p->stop_poll ? 0 : -ENOMEM;
+}
+
+/* The parts that need no configuration. */
+static int make_parts(struct program *p, struct ds_error *err)
+{
+	struct ds_models_spec spec = {.libexec_dir = p->options.libexec_dir,
+				      .plugin_dir = p->options.plugin_dir,
+				      .events = &ds_requests_models_events};
+	int r;
+
+	p->daemon.started_usec = (int64_t)clock_usec(CLOCK_REALTIME);
+	p->daemon.base = event_base_new();
+	if (!p->daemon.base)
+		return ds_fail(err, -ENOMEM, "no event loop");
+	r = ds_helpers_new(&p->daemon.helpers, p->daemon.base, err);
+	if (r == 0)
+		r = ds_requests_new(&p->daemon.requests, err);
+	spec.base = p->daemon.base;
+	spec.helpers = p->daemon.helpers;
+	spec.arg = p->daemon.requests;
+	if (r == 0)
+		r = ds_models_new(&p->daemon.models, &spec, err);
+	return r;
+}
+
+static void deinit_program(struct program *p)
+{
+	p->daemon.stopping = true;
+	if (p->daemon.requests)
+		ds_requests_stop(p->daemon.requests);
+	if (p->daemon.models)
+		ds_models_stop(p->daemon.models, 0);
+	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
+	ds_http_free(p->http);
+	ds_bus_free(p->bus);
+	ds_models_free(p->daemon.models);
+	ds_requests_free(p->daemon.requests);
+	for (size_t i = 0; i < DS_ARRAY_SIZE(p->signals); i++)
+		if (p->signals[i])
+			event_free(p->signals[i]);
+	if (p->stop_timer)
+		event_free(p->stop_timer);
+	if (p->stop_poll)
+		event_free(p->stop_poll);
+	if (p->daemon.base)
+		event_base_free(p->daemon.base);
+	if (p->listen_fd >= 0)
+		close(p->listen_fd);
+	if (p->socket_path[0])
+		unlink(p->socket_path);
+	json_decref(p->daemon.catalog);
+	ds_config_unref(p->daemon.config);
+	ds_options_deinit(&p->options);
+}
+
+/* --check-config: the files, and the options of plugins and samplers against what ds-loader says there is. */
+static void on_checked(void *arg, json_t *catalog, const char *reason)
+{
+	struct program *p = arg;
+	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
+
+	if (catalog) {
+		log_refused_plugins(catalog);
+		ds_config_check_options(p->daemon.config, catalog, &problems);
+		for (size_t i = 0; i < problems.n; i++)
+			fprintf(stderr, "%s\n", problems.lines[i]);
+	} else {
+		ds_log(LOG_ERR, "the plugins cannot be described: %s", reason);
+	}
+	p->status = catalog && problems.n == 0 ? 0 : 1;
+	json_decref(catalog);
+	event_base_loopbreak(p->daemon.base);
+}
+
+static int check_config(struct program *p)
+{
+	struct ds_error err;
+
+	if (ds_plugins_ask(p->daemon.helpers, p->daemon.models, p->daemon.config, on_checked, p, &err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		return 1;
+	}
+	event_base_dispatch(p->daemon.base);
+	if (p->status == 0)
+		printf("the configuration is valid: %zu model%s\n", p->daemon.config->n_models,
+		       p->daemon.config->n_models == 1 ? "" : "s");
+	return p->status;
+}
+
+/* Its directory of work is the state directory: nothing relative is ever meant by where it was started. */
+static void enter_state_dir(const char *dir)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", dir);
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(path, 0755);
+		*slash = '/';
+	}
+	mkdir(path, 0750);
+	if (chdir(path) < 0 && chdir("/") < 0)
+		ds_log(LOG_WARNING, "%s: %s", dir, strerror(errno));
+}
+
+static void on_bus_lost(void *arg)
+{
+	struct program *p = arg;
+
+	p->status = 1;
+	event_base_loopbreak(p->daemon.base);
+}
+
+/* Without a bus the daemon does as well, unless one was asked for. */
+static int join_bus(struct program *p, struct ds_error *err)
+{
+	const struct ds_options *o = &p->options;
+	struct ds_bus_spec spec = {.daemon = &p->daemon,
+				   .address = o->bus == DS_BUS_ADDRESS ? o->bus_address : NULL,
+				   .is_system = o->bus == DS_BUS_SYSTEM || (o->bus == DS_BUS_DEFAULT && o->uses_system),
+				   .must = o->bus != DS_BUS_DEFAULT,
+				   .on_lost = on_bus_lost,
+				   .arg = p};
+	int r = o->bus == DS_BUS_NONE ? 0 : ds_bus_new(&p->bus, &spec, err);
+
+	if (r < 0 && !spec.must) {
+		ds_log(LOG_NOTICE, "%s; going on without it", err->text);
+		r = 0;
+	}
+	return r;
+}
+
+static int run(struct program *p)
+{
+	struct ds_error err;
+	int r = make_parts(p, &err);
+
+	if (r == 0 && p->options.check_config)
+		return check_config(p);
+	if (r == 0 && watch_signals(p) < 0)
+		r = ds_fail(&err, -ENOMEM, "no memory");
+	if (r == 0)
+		r = p->listen_fd = ds_listen_open(p->daemon.config, p->options.runtime_dir, p->socket_path, &err);
+	if (r >= 0) {
+		enter_state_dir(p->options.state_dir);
+		r = apply_config(p, ds_config_ref(p->daemon.config), &err);
+	}
+	if (r >= 0)
+		r = join_bus(p, &err);
+	if (r < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
+		return 1;
+	}
+	ds_log(LOG_NOTICE, "deepseekd %s, %zu models, %s", PACKAGE_VERSION, p->daemon.config->n_models,
+	       p->socket_path[0] ? p->socket_path : "a socket of systemd's");
+	ask_plugins(p, ds_config_ref(p->daemon.config), false);
+	event_base_dispatch(p->daemon.base);
+	return p->status;
+}
+
+/* Clients, streams and the files of a model being loaded are more than the 1024 that a process begins with. */
+static void allow_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			ds_log(LOG_WARNING, "no more descriptors: %s", strerror(errno));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1};
+	int r;
+
+	/* Large bodies and answers go back to the system as soon as they are freed. */
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_TRIM_THRESHOLD, 256 << 10);
+	setlogmask(LOG_UPTO(LOG_INFO));
+	allow_descriptors();
+	r = ds_options_parse(&p.options, argc, argv);
+	if (r != 0)
+		return r < 0 ? 2 : 0;
+	if (load_config(&p.options, &p.daemon.config) < 0)
+		return 1;
+	return run(&p);
+}

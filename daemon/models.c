@@ -1,0 +1,761 @@
+/* models.c - the registry of models and the life of each. */
+#include "models.h"
+#include "engines.h"
+#include "images.h"
+#include "loading.h"
+#include "log.h"
+
+#include <event2/event.h>
+#include <string.h>
+#include <time.h>
+
+#define UNLOAD_S 30   /* an engine without requests ends within this, or is killed */
+#define RETRY_MS 1000 /* after a failed load, doubled each time */
+#define RETRY_MAX_MS 60000
+#define RESTART_MS 50 /* after the second death of an engine that finished nothing, doubled each time */
+#define RESTART_MAX_MS 2000
+#define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
+
+struct ds_model_wait {
+	struct ds_model_wait *next;
+	void (*done)(void *arg);
+	void *arg;
+};
+
+struct ds_model {
+	struct ds_model *next;
+	struct ds_models *all;
+	unsigned n_refs; /* of the registry, its loader, its engine, and of requests */
+	bool is_registered;
+
+	struct ds_config *config; /* referenced: what this model follows */
+	const struct ds_model_config *mine;
+	struct ds_config *next_config; /* referenced: what it will follow when it is idle */
+	const struct ds_model_config *next_mine;
+
+	enum ds_model_state state;
+	char reason[512];
+	struct ds_model_wait *waits;
+
+	struct ds_loading *loading;
+	struct ds_plan plan;
+	uint64_t held; /* bytes of the budget */
+	uint64_t done, total;
+	int image; /* sealed, read-only; -1: none */
+	json_t *loaded;
+
+	struct ds_engine *engine;
+	struct event *timer; /* the next start of the engine */
+	unsigned n_barren;   /* engines that died in a row without having finished a request */
+	unsigned n_unready;  /* and those that were never ready */
+	unsigned n_failures; /* of loads in a row */
+	uint64_t failed_ms;
+	struct ds_engine_load load;
+	int64_t kv_tokens, context;
+
+	uint64_t n_loads, n_engine_starts;
+	unsigned n_running;
+};
+
+struct ds_models {
+	struct ds_models_spec spec;
+	struct ds_config *config; /* referenced: the newest */
+	struct ds_model *list;
+	bool stopping;
+	unsigned stop_s;
+};
+
+static void start_engine(struct ds_model *model);
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool is_settled(const struct ds_model *model)
+{
+	return model->state != DS_MODEL_LOADING && model->state != DS_MODEL_UNLOADING;
+}
+
+/* Tell those who wait for this model, and the requests. A callback may end the life of anything but @model. */
+static void changed(struct ds_model *model)
+{
+	ds_model_ref(model);
+	while (is_settled(model) && model->waits) {
+		struct ds_model_wait *wait = model->waits;
+
+		model->waits = wait->next;
+		wait->done(wait->arg);
+		free(wait);
+	}
+	model->all->spec.events->on_change(model->all->spec.arg, model);
+	ds_model_unref(model);
+}
+
+static void become(struct ds_model *model, enum ds_model_state state)
+{
+	if (model->state != state)
+		ds_log(state == DS_MODEL_FAILED ? LOG_ERR : LOG_INFO, "model %s: %s%s%s", model->mine->name,
+		       (const char *const[]){"absent", "loading", "ready", "unloading", "failed"}[state],
+		       state == DS_MODEL_FAILED ? ": " : "", state == DS_MODEL_FAILED ? model->reason : "");
+	model->state = state;
+	changed(model);
+}
+
+/* Let go of the image and all that was known of it. */
+static void drop_image(struct ds_model *model)
+{
+	if (model->image >= 0)
+		close(model->image);
+	model->image = -1;
+	model->held = 0;
+	json_decref(model->loaded);
+	model->loaded = NULL;
+	model->kv_tokens = model->context = 0;
+	model->load = (struct ds_engine_load){0};
+	model->n_barren = model->n_unready = 0;
+	event_del(model->timer);
+}
+
+static void follow(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
+{
+	struct ds_config *old = model->config;
+
+	model->config = ds_config_ref(config);
+	model->mine = mine;
+	ds_config_unref(old);
+}
+
+/* It is idle: the configuration that waited comes into force. */
+static void take_next_config(struct ds_model *model)
+{
+	if (!model->next_config)
+		return;
+	follow(model, model->next_config, model->next_mine);
+	model->next_config = ds_config_unref(model->next_config);
+	model->next_mine = NULL;
+	model->n_failures = 0;
+}
+
+static void become_absent(struct ds_model *model)
+{
+	drop_image(model);
+	take_next_config(model);
+	become(model, DS_MODEL_ABSENT);
+}
+
+/* A reason is shown as JSON, so it must be UTF-8; a file's name in it need not be, and a long one is cut anywhere. */
+static void set_reason(struct ds_model *model, const char *reason)
+{
+	json_t *text;
+
+	snprintf(model->reason, sizeof(model->reason), "%s", reason);
+	text = json_string(model->reason);
+	for (char *p = model->reason; !text && *p; p++)
+		*p = (*p & 0x80) ? '?' : *p;
+	json_decref(text);
+}
+
+static void failed(struct ds_model *model, const char *reason)
+{
+	set_reason(model, reason);
+	drop_image(model);
+	take_next_config(model);
+	model->n_failures++;
+	model->failed_ms = now_ms();
+	become(model, DS_MODEL_FAILED);
+}
+
+/* A model that is to go, or to change, does so as soon as nothing runs. */
+static void leave_when_idle(struct ds_model *model)
+{
+	bool leave = !model->is_registered || model->next_config || model->state == DS_MODEL_UNLOADING;
+
+	if (!leave || model->n_running > 0 || model->loading)
+		return;
+	if (model->state == DS_MODEL_FAILED || model->state == DS_MODEL_ABSENT) {
+		take_next_config(model);
+		return;
+	}
+	if (model->engine) {
+		ds_engine_quit(model->engine, UNLOAD_S);
+		if (model->state != DS_MODEL_UNLOADING)
+			become(model, DS_MODEL_UNLOADING);
+	} else {
+		become_absent(model);
+	}
+}
+
+/* The engine */
+
+static void on_ready(void *arg, const json_t *ready)
+{
+	struct ds_model *model = arg;
+
+	model->kv_tokens = json_integer_value(json_object_get(ready, "kv_tokens"));
+	model->context = json_integer_value(json_object_get(ready, "context"));
+	model->n_unready = 0;
+	model->n_failures = 0;
+	if (model->state == DS_MODEL_LOADING)
+		become(model, DS_MODEL_READY);
+	else
+		changed(model);
+}
+
+static int on_batch(void *arg, const uint8_t *batch, size_t size, struct ds_error *err)
+{
+	struct ds_model *model = arg;
+
+	return model->all->spec.events->on_batch(model->all->spec.arg, model, batch, size, err);
+}
+
+static void on_load(void *arg, const struct ds_engine_load *load)
+{
+	((struct ds_model *)arg)->load = *load;
+}
+
+static void restart_later(struct ds_model *model)
+{
+	uint64_t ms = 0;
+
+	if (model->n_barren > 1) {
+		unsigned doublings = model->n_barren - 2 < 16 ? model->n_barren - 2 : 16;
+
+		ms = (uint64_t)RESTART_MS << doublings;
+		ms = ms < RESTART_MAX_MS ? ms : RESTART_MAX_MS;
+	}
+	event_add(model->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (long)(ms % 1000) * 1000});
+}
+
+static void on_engine_end(void *arg, bool refused, const char *reason)
+{
+	struct ds_model *model = arg;
+	bool was_ready = ds_engine_is_ready(model->engine);
+
+	model->engine = NULL;
+	model->load = (struct ds_engine_load){0};
+	model->all->spec.events->on_engine_end(model->all->spec.arg, model, reason);
+	if (model->state == DS_MODEL_UNLOADING || model->all->stopping) {
+		become_absent(model);
+	} else if (model->image >= 0) { /* else its last request took the image along */
+		model->n_barren++;
+		model->n_unready = was_ready ? 0 : model->n_unready + 1;
+		if (refused || model->n_unready >= STARTS_MAX)
+			failed(model, reason);
+		else
+			restart_later(model);
+	}
+	ds_model_unref(model); /* the engine's reference */
+}
+
+static const struct ds_engine_events engine_events = {
+	.on_ready = on_ready,
+	.on_batch = on_batch,
+	.on_load = on_load,
+	.on_end = on_engine_end,
+};
+
+static json_t *wishes(const struct ds_model *model)
+{
+	const struct ds_model_config *c = model->mine;
+
+	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s}", "model", c->name, "precision", c->precision, "context",
+			 (json_int_t)c->context, "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
+			 c->backend, "dialect", c->dialect);
+}
+
+static void start_engine(struct ds_model *model)
+{
+	ds_cleanup(ds_freep) const char **argv = ds_models_argv(model->all, model->all->config, "ds-engine", NULL);
+	json_t *map = wishes(model), *options = model->config->plugin_options;
+	struct ds_error err = {"no memory"};
+	int r = -ENOMEM;
+
+	json_object_set(map, "sampling", model->mine->sampling);
+	json_object_set(map, "plugins", options);
+	if (argv && map)
+		r = ds_engine_start(&model->engine, model->all->spec.base, model->all->spec.helpers, argv, model->image,
+				    map, &engine_events, model, &err);
+	json_decref(map);
+	if (r < 0) {
+		failed(model, err.text);
+		return;
+	}
+	model->n_engine_starts++;
+	ds_model_ref(model);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_model *model = arg;
+
+	if (model->image >= 0 && !model->engine && !model->all->stopping)
+		start_engine(model);
+}
+
+/* The loader */
+
+static uint64_t memory_held(const struct ds_models *models)
+{
+	uint64_t held = 0;
+
+	for (const struct ds_model *m = models->list; m; m = m->next)
+		held += m->held;
+	return held;
+}
+
+/* Image, KV cache of @context tokens for each of the parallel requests, and scratch. UINT64_MAX: more than that. */
+static uint64_t memory_needed(const struct ds_model *model, uint64_t context)
+{
+	uint64_t tokens, kv, sum;
+
+	if (__builtin_mul_overflow(context, (uint64_t)model->mine->parallel, &tokens) ||
+	    __builtin_mul_overflow(tokens, model->plan.kv_size_per_token, &kv) ||
+	    __builtin_add_overflow(model->plan.image_size, kv, &sum) ||
+	    __builtin_add_overflow(sum, model->plan.scratch_size, &sum))
+		return UINT64_MAX;
+	return sum;
+}
+
+/* @loaded: the image is in memory already, only what comes besides is still to be had. */
+static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
+{
+	uint64_t need = memory_needed(model, context), held = memory_held(model->all) - model->held;
+	uint64_t here = loaded ? model->plan.image_size : 0;
+	int r = ds_images_check_memory(need - here, held + here, model->config->memory, err);
+
+	if (r == 0)
+		model->held = need;
+	return r;
+}
+
+static int on_plan(void *arg, const struct ds_plan *plan, struct ds_error *err)
+{
+	struct ds_model *model = arg;
+
+	model->plan = *plan;
+	return claim(model, (uint64_t)model->mine->context, false, err);
+}
+
+static void on_progress(void *arg, uint64_t done, uint64_t total)
+{
+	struct ds_model *model = arg;
+
+	model->done = done;
+	model->total = total;
+}
+
+/* The image is there: is there memory for the rest of it? Then start its engine. */
+static void take_image(struct ds_model *model, int image, const json_t *loaded)
+{
+	json_int_t context = json_integer_value(json_object_get(loaded, "context"));
+	struct ds_error err;
+
+	model->image = image;
+	model->loaded = json_deep_copy(loaded);
+	model->n_loads++;
+	if (model->mine->context > 0 && (context <= 0 || model->mine->context < context))
+		context = model->mine->context;
+	if (claim(model, (uint64_t)context, true, &err) < 0) {
+		failed(model, err.text);
+		return;
+	}
+	if (model->state == DS_MODEL_LOADING)
+		start_engine(model);
+	leave_when_idle(model);
+}
+
+static void on_loading_end(void *arg, int image, const json_t *loaded, const char *reason)
+{
+	struct ds_model *model = arg;
+
+	model->loading = NULL;
+	if (image >= 0 && !model->all->stopping)
+		take_image(model, image, loaded);
+	else if (image >= 0)
+		close(image);
+	if (model->all->stopping || (image < 0 && model->state == DS_MODEL_UNLOADING))
+		become_absent(model);
+	else if (image < 0)
+		failed(model, reason);
+	ds_model_unref(model); /* the loader's reference */
+}
+
+static const struct ds_loading_events loading_events = {
+	.on_plan = on_plan,
+	.on_progress = on_progress,
+	.on_end = on_loading_end,
+};
+
+static void start_loading(struct ds_model *model)
+{
+	ds_cleanup(ds_freep) const char **argv = ds_models_argv(model->all, model->all->config, "ds-loader", NULL);
+	json_t *load = wishes(model);
+	struct ds_loading_spec spec = {
+		.argv = argv, .name = model->mine->name, .path = model->mine->path, .load = load};
+	struct ds_error err = {"no memory"};
+	int r = -ENOMEM;
+
+	model->done = model->total = 0;
+	model->reason[0] = '\0';
+	become(model, DS_MODEL_LOADING);
+	if (argv && load)
+		r = ds_loading_start(&model->loading, model->all->spec.helpers, &spec, &loading_events, model, &err);
+	json_decref(load);
+	if (r < 0)
+		failed(model, err.text);
+	else
+		ds_model_ref(model);
+}
+
+void ds_model_load(struct ds_model *model, bool insist)
+{
+	unsigned doublings = model->n_failures < 8 ? model->n_failures : 8;
+	uint64_t pause = (uint64_t)RETRY_MS << (doublings ? doublings - 1 : 0);
+
+	if (model->all->stopping || !model->is_registered)
+		return;
+	if (model->state == DS_MODEL_FAILED && !insist &&
+	    now_ms() - model->failed_ms < (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS))
+		return;
+	if (model->state == DS_MODEL_ABSENT || model->state == DS_MODEL_FAILED)
+		start_loading(model);
+}
+
+void ds_model_unload(struct ds_model *model)
+{
+	if (model->loading) {
+		become(model, DS_MODEL_UNLOADING);
+		ds_loading_cancel(model->loading, "the model was unloaded while it was loading");
+	} else if (model->state == DS_MODEL_READY || model->state == DS_MODEL_LOADING) {
+		become(model, DS_MODEL_UNLOADING);
+		leave_when_idle(model);
+	} else if (model->state == DS_MODEL_FAILED) {
+		become_absent(model);
+	}
+}
+
+struct ds_model_wait *ds_model_wait(struct ds_model *model, void (*done)(void *arg), void *arg)
+{
+	struct ds_model_wait *wait = calloc(1, sizeof(*wait)), **at = &model->waits;
+
+	if (!wait)
+		return NULL;
+	*wait = (struct ds_model_wait){.done = done, .arg = arg};
+	while (*at)
+		at = &(*at)->next;
+	*at = wait;
+	return wait;
+}
+
+void ds_model_unwait(struct ds_model *model, struct ds_model_wait *wait)
+{
+	for (struct ds_model_wait **at = &model->waits; *at; at = &(*at)->next)
+		if (*at == wait) {
+			*at = wait->next;
+			free(wait);
+			return;
+		}
+}
+
+/* Requests */
+
+bool ds_model_has_slot(const struct ds_model *model)
+{
+	return model->state == DS_MODEL_READY && model->engine && ds_engine_is_ready(model->engine) &&
+	       !model->next_config && model->is_registered && model->n_running < (unsigned)model->mine->parallel;
+}
+
+void ds_model_begin(struct ds_model *model)
+{
+	model->n_running++;
+}
+
+void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size)
+{
+	if (model->engine)
+		ds_engine_send(model->engine, type, request, data, size);
+}
+
+void ds_model_end(struct ds_model *model, bool finished)
+{
+	model->n_running--;
+	if (finished)
+		model->n_barren = 0;
+	ds_model_ref(model);
+	leave_when_idle(model);
+	ds_model_unref(model);
+}
+
+/* What is known of a model */
+
+enum ds_model_state ds_model_get_state(const struct ds_model *model)
+{
+	return model->state;
+}
+
+const char *ds_model_get_reason(const struct ds_model *model)
+{
+	return model->reason;
+}
+
+const struct ds_model_config *ds_model_get_config(const struct ds_model *model)
+{
+	return model->mine;
+}
+
+int64_t ds_model_get_vocab(const struct ds_model *model)
+{
+	return json_integer_value(json_object_get(model->loaded, "vocab"));
+}
+
+bool ds_model_is_registered(const struct ds_model *model)
+{
+	return model->is_registered;
+}
+
+/* A number or text that the loader said, or JSON null. */
+static json_t *said(const struct ds_model *model, const char *key)
+{
+	json_t *value = json_object_get(model->loaded, key);
+
+	return value ? json_incref(value) : json_null();
+}
+
+json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
+{
+	static const char *const states[] = {"absent", "loading", "ready", "unloading", "failed"};
+	json_t *aliases = json_array();
+	int64_t context = model->context ? model->context : model->mine->context;
+
+	for (char **alias = model->mine->aliases; *alias; alias++)
+		json_array_append_new(aliases, json_string(*alias));
+	return json_pack(
+		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:i, s:I, s:I, "
+		"s:i, s:I}",
+		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
+		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
+		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
+		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
+		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "loads",
+		(json_int_t)model->n_loads, "engine_starts", (json_int_t)model->n_engine_starts, "engine_pid",
+		model->engine ? (int)ds_engine_pid(model->engine) : 0, "kv_tokens", (json_int_t)model->kv_tokens,
+		"kv_tokens_used", (json_int_t)model->load.kv_tokens_used, "running", (int)model->n_running, "waiting",
+		(json_int_t)n_waiting);
+}
+
+/* The registry */
+
+struct ds_model *ds_model_ref(struct ds_model *model)
+{
+	model->n_refs++;
+	return model;
+}
+
+struct ds_model *ds_model_unref(struct ds_model *model)
+{
+	if (!model || --model->n_refs > 0)
+		return NULL;
+	for (struct ds_model **at = &model->all->list; *at; at = &(*at)->next)
+		if (*at == model) {
+			*at = model->next;
+			break;
+		}
+	drop_image(model);
+	event_free(model->timer);
+	ds_config_unref(model->config);
+	ds_config_unref(model->next_config);
+	free(model);
+	return NULL;
+}
+
+static struct ds_model *new_model(struct ds_models *models, struct ds_config *config,
+				  const struct ds_model_config *mine)
+{
+	struct ds_model *model = calloc(1, sizeof(*model)), **at = &models->list;
+
+	if (!model)
+		return NULL;
+	*model = (struct ds_model){.all = models, .n_refs = 1, .is_registered = true, .image = -1};
+	model->timer = evtimer_new(models->spec.base, on_timer, model);
+	if (!model->timer) {
+		free(model);
+		return NULL;
+	}
+	follow(model, config, mine);
+	while (*at)
+		at = &(*at)->next;
+	*at = model;
+	return model;
+}
+
+struct ds_model *ds_models_next(struct ds_models *models, struct ds_model *model)
+{
+	model = model ? model->next : models->list;
+	while (model && !model->is_registered)
+		model = model->next;
+	return model;
+}
+
+/* By the newest configuration, even where a busy model still follows an older one. */
+struct ds_model *ds_models_find(struct ds_models *models, const char *name)
+{
+	if (!*name)
+		name = models->config->default_model;
+	for (struct ds_model *m = NULL; (m = ds_models_next(models, m));) {
+		const struct ds_model_config *c = m->next_mine ? m->next_mine : m->mine;
+
+		if (!strcmp(c->name, name))
+			return m;
+		for (char **alias = c->aliases; *alias; alias++)
+			if (!strcmp(*alias, name))
+				return m;
+	}
+	return NULL;
+}
+
+const char **ds_models_argv(const struct ds_models *models, const struct ds_config *config, const char *program,
+			    const char *first)
+{
+	const char *dir = models->spec.plugin_dir, **argv;
+	size_t n_plugins = 0, n = 0, size = strlen(models->spec.libexec_dir) + strlen(program) + 2;
+	char *path;
+
+	if (!dir)
+		dir = config->plugin_dir[0] ? config->plugin_dir : PLUGINDIR;
+	while (config->plugins[n_plugins])
+		n_plugins++;
+	argv = calloc(1, (n_plugins * 2 + 6) * sizeof(*argv) + size);
+	if (!argv)
+		return NULL;
+	path = (char *)(argv + n_plugins * 2 + 6);
+	snprintf(path, size, "%s/%s", models->spec.libexec_dir, program);
+	argv[n++] = path;
+	if (first)
+		argv[n++] = first;
+	argv[n++] = "--plugin-dir";
+	argv[n++] = dir;
+	for (size_t i = 0; i < n_plugins; i++) {
+		argv[n++] = "--plugin";
+		argv[n++] = config->plugins[i];
+	}
+	return argv;
+}
+
+static bool same_plugins(const struct ds_config *a, const struct ds_config *b)
+{
+	size_t i = 0;
+
+	if (strcmp(a->plugin_dir, b->plugin_dir) || !json_equal(a->plugin_options, b->plugin_options))
+		return false;
+	for (; a->plugins[i] && b->plugins[i]; i++)
+		if (strcmp(a->plugins[i], b->plugins[i]))
+			return false;
+	return !a->plugins[i] && !b->plugins[i];
+}
+
+/* @mine is what the new configuration says of @model, NULL: nothing any more. */
+static void apply_to(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
+{
+	bool same = mine && same_plugins(model->config, config) && ds_config_same_model(model->mine, mine);
+
+	model->is_registered = mine;
+	model->next_config = ds_config_unref(model->next_config);
+	model->next_mine = NULL;
+	if (same) {
+		follow(model, config, mine);
+	} else if (mine) {
+		model->next_config = ds_config_ref(config);
+		model->next_mine = mine;
+	}
+	leave_when_idle(model);
+	if (!mine)
+		ds_model_unref(model); /* the registry's reference: it lives on while requests or its engine need it */
+}
+
+static const struct ds_model_config *config_of(const struct ds_config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_models; i++)
+		if (!strcmp(config->models[i].name, name))
+			return &config->models[i];
+	return NULL;
+}
+
+int ds_models_apply(struct ds_models *models, struct ds_config *config, struct ds_error *err)
+{
+	struct ds_config *old = models->config;
+	struct ds_model *next;
+
+	models->config = ds_config_ref(config);
+	ds_config_unref(old);
+	for (struct ds_model *m = models->list; m; m = next) {
+		next = m->next;
+		if (m->is_registered)
+			apply_to(m, config, config_of(config, m->mine->name));
+	}
+	for (size_t i = 0; i < config->n_models; i++) {
+		struct ds_model *model = NULL;
+
+		while ((model = ds_models_next(models, model)))
+			if (!strcmp(model->mine->name, config->models[i].name))
+				break;
+		if (!model)
+			model = new_model(models, config, &config->models[i]);
+		if (!model)
+			return ds_fail(err, -ENOMEM, "no memory for model %s", config->models[i].name);
+		if (config->models[i].preload)
+			ds_model_load(model, false);
+	}
+	return 0;
+}
+
+void ds_models_stop(struct ds_models *models, unsigned seconds)
+{
+	struct ds_model *next;
+
+	models->stopping = true;
+	models->stop_s = seconds;
+	for (struct ds_model *m = models->list; m; m = next) {
+		next = m->next;
+		event_del(m->timer);
+		if (m->loading)
+			ds_loading_cancel(m->loading, "the daemon ends");
+		if (m->engine)
+			ds_engine_quit(m->engine, seconds);
+	}
+}
+
+bool ds_models_are_stopped(const struct ds_models *models)
+{
+	for (const struct ds_model *m = models->list; m; m = m->next)
+		if (m->loading || m->engine)
+			return false;
+	return true;
+}
+
+int ds_models_new(struct ds_models **out, const struct ds_models_spec *spec, struct ds_error *err)
+{
+	struct ds_models *models = calloc(1, sizeof(*models));
+
+	if (!models)
+		return ds_fail(err, -ENOMEM, "no memory");
+	models->spec = *spec;
+	*out = models;
+	return 0;
+}
+
+struct ds_models *ds_models_free(struct ds_models *models)
+{
+	if (!models)
+		return NULL;
+	while (models->list) {
+		models->list->n_refs = 1;
+		ds_model_unref(models->list);
+	}
+	ds_config_unref(models->config);
+	free(models);
+	return NULL;
+}

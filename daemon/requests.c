@@ -1,0 +1,562 @@
+/* requests.c - admission, the fair queue, events and credit. Knows no wire. */
+#include "requests.h"
+#include "log.h"
+#include "message.h"
+
+#include <event2/buffer.h>
+#include <string.h>
+
+#define SLOT_BITS 16
+#define CREDIT_STEP (16u << 10)              /* returned in pieces of at least this */
+#define INBOX_MAX (DS_CREDIT + (128u << 10)) /* the credit and what one step may overshoot it */
+#define OUTPUT_WEIGHT 2                      /* an output token costs about two prompt tokens */
+
+/* A user with at least one request. */
+struct user {
+	struct user *next;
+	uid_t uid;
+	uint64_t served; /* virtual tokens */
+	size_t n_requests, n_waiting;
+};
+
+enum request_state {
+	NEW,
+	WAITING,
+	RUNNING,
+	ENDED, /* its last event is in the inbox or was taken */
+};
+
+struct ds_request {
+	struct ds_request *next; /* in order of arrival, while it waits */
+	struct ds_requests *all;
+	uint64_t id;
+	enum request_state state;
+	struct ds_model *model; /* referenced */
+	struct user *user;
+	uint16_t type;
+	char *body;
+	size_t body_size;
+	void (*on_events)(void *arg);
+	void *arg;
+	struct evbuffer *inbox; /* whole events as they came */
+	size_t taken;           /* bytes of the event that was handed out last */
+	size_t owed;            /* bytes taken and not yet given back as credit */
+	bool finished;
+};
+
+struct ds_requests {
+	struct ds_request **slots; /* [n_slots]: by the low bits of their id */
+	size_t n_slots;
+	uint64_t serial;
+	struct ds_request *waiting;
+	struct user *users;
+	size_t n_waiting, n_waiting_max;
+	bool stopping;
+};
+
+/* Users */
+
+static struct user *get_user(struct ds_requests *all, uid_t uid)
+{
+	uint64_t least = UINT64_MAX;
+	struct user *user;
+
+	for (user = all->users; user; user = user->next) {
+		if (user->uid == uid)
+			return user;
+		least = user->served < least ? user->served : least;
+	}
+	user = calloc(1, sizeof(*user));
+	if (!user)
+		return NULL;
+	/* Who comes new begins where the least served one stands: no credit for having been away. */
+	*user = (struct user){.next = all->users, .uid = uid, .served = all->users ? least : 0};
+	all->users = user;
+	return user;
+}
+
+static void put_user(struct ds_requests *all, struct user *user)
+{
+	if (--user->n_requests > 0)
+		return;
+	for (struct user **at = &all->users; *at; at = &(*at)->next)
+		if (*at == user) {
+			*at = user->next;
+			free(user);
+			return;
+		}
+}
+
+/* Slots */
+
+static int take_slot(struct ds_requests *all, struct ds_request *request)
+{
+	struct ds_request **slots;
+	size_t slot = 0, n;
+
+	while (slot < all->n_slots && all->slots[slot])
+		slot++;
+	if (slot == all->n_slots) {
+		n = all->n_slots ? all->n_slots * 2 : 64;
+		if (n > 1u << SLOT_BITS)
+			return -ENOMEM;
+		slots = reallocarray(all->slots, n, sizeof(*slots));
+		if (!slots)
+			return -ENOMEM;
+		memset(slots + all->n_slots, 0, (n - all->n_slots) * sizeof(*slots));
+		all->slots = slots;
+		all->n_slots = n;
+	}
+	all->slots[slot] = request;
+	request->id = ++all->serial << SLOT_BITS | slot;
+	return 0;
+}
+
+static struct ds_request *find(const struct ds_requests *all, uint64_t id)
+{
+	size_t slot = id & ((1u << SLOT_BITS) - 1);
+	struct ds_request *request = slot < all->n_slots ? all->slots[slot] : NULL;
+
+	return request && request->id == id ? request : NULL;
+}
+
+/* The end of a request */
+
+static void stop_waiting(struct ds_request *request)
+{
+	for (struct ds_request **at = &request->all->waiting; *at; at = &(*at)->next)
+		if (*at == request) {
+			*at = request->next;
+			break;
+		}
+	request->all->n_waiting--;
+	request->user->n_waiting--;
+	free(request->body);
+	request->body = NULL;
+}
+
+/* It is over; @state was its state. Who waits for its place may go on. */
+static void leave(struct ds_request *request)
+{
+	enum request_state state = request->state;
+
+	request->state = ENDED;
+	if (state == WAITING)
+		stop_waiting(request);
+	else if (state == RUNNING)
+		ds_model_end(request->model, request->finished);
+}
+
+static void add_event(struct ds_request *request, const struct ds_event_header *header, const void *body)
+{
+	static const uint8_t padding[8];
+
+	evbuffer_add(request->inbox, header, sizeof(*header));
+	evbuffer_add(request->inbox, body, header->size);
+	evbuffer_add(request->inbox, padding, ds_event_size(header->size) - sizeof(*header) - header->size);
+}
+
+/* End @request with FAILED. Its owner is not told here. */
+static void fail(struct ds_request *request, const char *code, const char *message)
+{
+	json_t *json = json_pack("{s:s, s:s}", "code", code, "message", message);
+	ds_cleanup(ds_freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	struct ds_event_header header = {.type = DS_EVENT_FAILED, .request = request->id};
+
+	json_decref(json);
+	if (request->state == ENDED)
+		return;
+	leave(request);
+	header.size = text ? (uint32_t)strlen(text) : 2;
+	add_event(request, &header, text ? text : "{}");
+}
+
+static void fail_and_tell(struct ds_request *request, const char *code, const char *message)
+{
+	fail(request, code, message);
+	request->on_events(request->arg);
+}
+
+/* The queue */
+
+/* Of those who wait for @model: the least served user's first. */
+static struct ds_request *choose(const struct ds_requests *all, const struct ds_model *model)
+{
+	struct ds_request *best = NULL;
+
+	for (struct ds_request *r = all->waiting; r; r = r->next)
+		if (r->model == model && (!best || r->user->served < best->user->served))
+			best = r;
+	return best;
+}
+
+static void dispatch(struct ds_requests *all, struct ds_model *model)
+{
+	while (ds_model_has_slot(model)) {
+		struct ds_request *request = choose(all, model);
+
+		if (!request)
+			return;
+		ds_model_begin(model);
+		ds_model_send(model, request->type, request->id, request->body, request->body_size);
+		stop_waiting(request);
+		request->state = RUNNING;
+		request->user->served++; /* so that equals take turns; STARTED charges the prompt */
+	}
+}
+
+static bool anybody_waits(const struct ds_requests *all, const struct ds_model *model)
+{
+	for (const struct ds_request *r = all->waiting; r; r = r->next)
+		if (r->model == model)
+			return true;
+	return false;
+}
+
+/* Fail all that wait for @model (NULL: for any). Owners may free or add requests meanwhile: begin again each time. */
+static void fail_waiting(struct ds_requests *all, const struct ds_model *model, const char *code, const char *message)
+{
+	uint64_t last = all->serial << SLOT_BITS | ((1u << SLOT_BITS) - 1);
+	struct ds_request *r;
+
+	do {
+		for (r = all->waiting; r && ((model && r->model != model) || r->id > last); r = r->next)
+			;
+		if (r)
+			fail_and_tell(r, code, message);
+	} while (r);
+}
+
+static void fail_running(struct ds_requests *all, const struct ds_model *model, const char *code, const char *message)
+{
+	for (size_t i = 0; i < all->n_slots; i++) {
+		struct ds_request *r = all->slots[i];
+
+		if (r && r->state == RUNNING && (!model || r->model == model))
+			fail_and_tell(r, code, message);
+	}
+}
+
+static void on_model_change(void *arg, struct ds_model *model)
+{
+	struct ds_requests *all = arg;
+
+	switch (ds_model_get_state(model)) {
+	case DS_MODEL_FAILED:
+		fail_waiting(all, model, "model_failed", ds_model_get_reason(model));
+		break;
+	case DS_MODEL_READY:
+		dispatch(all, model);
+		break;
+	case DS_MODEL_ABSENT:
+		if (!ds_model_is_registered(model))
+			fail_waiting(all, model, "cancelled", "the model was removed from the configuration");
+		else if (anybody_waits(all, model))
+			ds_model_load(model, false);
+		break;
+	default:
+		break;
+	}
+}
+
+static void on_engine_end(void *arg, struct ds_model *model, const char *reason)
+{
+	char message[400];
+
+	snprintf(message, sizeof(message), "the engine ended while it worked on this request: %.300s", reason);
+	fail_running(arg, model, "engine_died", message);
+}
+
+/* Events */
+
+static int check_event(const struct ds_request *request, const struct ds_event_header *header, struct ds_error *err)
+{
+	size_t exact = header->type == DS_EVENT_STARTED ? sizeof(struct ds_usage)
+		       : header->type == DS_EVENT_DONE  ? sizeof(struct ds_done)
+							: header->size;
+
+	if (header->type < DS_EVENT_STARTED || header->type > DS_EVENT_FAILED || header->size != exact)
+		return ds_fail(err, -EPROTO, "an event of type %u and %u bytes", header->type, header->size);
+	if (evbuffer_get_length(request->inbox) + request->owed + ds_event_size(header->size) > INBOX_MAX)
+		return ds_fail(err, -EPROTO, "more output than its credit allows");
+	return 0;
+}
+
+/* Charge the user for what @header says was computed. */
+static void account(struct ds_request *request, const struct ds_event_header *header, const uint8_t *body)
+{
+	struct ds_usage usage;
+
+	if (header->type == DS_EVENT_STARTED) {
+		memcpy(&usage, body, sizeof(usage));
+		if (usage.cached_tokens <= usage.prompt_tokens)
+			request->user->served += usage.prompt_tokens - usage.cached_tokens;
+	} else if (header->type < DS_EVENT_LOGPROBS) {
+		request->user->served += OUTPUT_WEIGHT;
+	}
+}
+
+static int take_event(struct ds_request *request, const struct ds_event_header *header, const uint8_t *body,
+		      struct ds_error *err)
+{
+	int r = check_event(request, header, err);
+
+	if (r < 0)
+		return r;
+	account(request, header, body);
+	add_event(request, header, body);
+	if (header->type == DS_EVENT_DONE || header->type == DS_EVENT_FAILED) {
+		request->finished = true;
+		leave(request);
+		dispatch(request->all, request->model);
+	}
+	return 0;
+}
+
+static void tell(const struct ds_requests *all, uint64_t id)
+{
+	struct ds_request *request = find(all, id);
+
+	if (request)
+		request->on_events(request->arg);
+}
+
+/* What the engine of @model says. All events of one request that lie together are taken before its owner is told. */
+static int on_batch(void *arg, struct ds_model *model, const uint8_t *batch, size_t size, struct ds_error *err)
+{
+	struct ds_requests *all = arg;
+	const struct ds_event_header *header;
+	const uint8_t *body;
+	size_t offset = 0;
+	uint64_t untold = 0;
+	int r;
+
+	while ((r = ds_event_next(batch, size, &offset, &header, &body)) > 0) {
+		uint64_t serial = header->request >> SLOT_BITS;
+		struct ds_request *request;
+
+		if (untold && untold != header->request) {
+			tell(all, untold);
+			untold = 0;
+		}
+		/* One that was cancelled may still be spoken of; an id that never was is a breach. */
+		if (serial == 0 || serial > all->serial)
+			return ds_fail(err, -EPROTO, "an event of a request that does not exist");
+		request = find(all, header->request);
+		if (request && request->model != model)
+			return ds_fail(err, -EPROTO, "an event of another model's request");
+		if (!request || request->state != RUNNING)
+			continue;
+		r = take_event(request, header, body, err);
+		if (r < 0)
+			return r;
+		untold = header->request;
+	}
+	if (untold)
+		tell(all, untold);
+	return r < 0 ? ds_fail(err, r, "a malformed batch of events") : 0;
+}
+
+const struct ds_models_events ds_requests_models_events = {
+	.on_change = on_model_change,
+	.on_batch = on_batch,
+	.on_engine_end = on_engine_end,
+};
+
+static void give_credit(struct ds_request *request)
+{
+	uint32_t bytes = (uint32_t)request->owed;
+
+	if (request->owed < CREDIT_STEP || request->state != RUNNING)
+		return;
+	request->owed = 0;
+	ds_model_send(request->model, DS_MSG_CREDIT, request->id, &bytes, sizeof(bytes));
+}
+
+int ds_request_next(struct ds_request *request, struct ds_request_event *event)
+{
+	struct ds_event_header header;
+	uint8_t *data;
+
+	if (request->taken) {
+		evbuffer_drain(request->inbox, request->taken);
+		request->owed += request->taken;
+		request->taken = 0;
+		give_credit(request);
+	}
+	if (evbuffer_copyout(request->inbox, &header, sizeof(header)) != (ssize_t)sizeof(header))
+		return 0;
+	request->taken = ds_event_size(header.size);
+	data = evbuffer_pullup(request->inbox, (ssize_t)request->taken);
+	if (!data) /* no memory: the event is lost, and so is the request */
+		return 0;
+	*event = (struct ds_request_event){.type = header.type, .data = data + sizeof(header), .size = header.size};
+	return 1;
+}
+
+uint64_t ds_request_get_id(const struct ds_request *request)
+{
+	return request->id;
+}
+
+/* The queue is full: the user with the most waiting requests gives up the newest, unless that is @user. */
+static bool make_room(struct ds_requests *all, const struct user *user)
+{
+	struct ds_request *newest = NULL;
+	const struct user *most = NULL;
+
+	for (const struct user *u = all->users; u; u = u->next)
+		if (u != user && u->n_waiting > user->n_waiting + 1 && (!most || u->n_waiting > most->n_waiting))
+			most = u;
+	for (struct ds_request *r = all->waiting; most && r; r = r->next)
+		if (r->user == most)
+			newest = r;
+	if (newest)
+		fail_and_tell(newest, "overloaded", "the queue is full, and a user with fewer requests came");
+	return newest;
+}
+
+static void admit(struct ds_request *request)
+{
+	struct ds_requests *all = request->all;
+	struct ds_request **at;
+	char message[300];
+
+	if (all->stopping) {
+		fail(request, "shutting_down", "the daemon is shutting down");
+		return;
+	}
+	if (request->body_size > DS_MESSAGE_MAX) { /* numbers may be written longer than they came */
+		fail(request, "invalid_request", "the request is too large");
+		return;
+	}
+	ds_model_load(request->model, false);
+	if (ds_model_get_state(request->model) == DS_MODEL_FAILED) {
+		snprintf(message, sizeof(message), "the model cannot be loaded: %.240s",
+			 ds_model_get_reason(request->model));
+		fail(request, "model_failed", message);
+		return;
+	}
+	if (all->n_waiting >= all->n_waiting_max && !(ds_model_has_slot(request->model) && !all->waiting) &&
+	    !make_room(all, request->user)) {
+		fail(request, "overloaded", "too many requests are waiting; try again later");
+		return;
+	}
+	for (at = &all->waiting; *at; at = &(*at)->next)
+		;
+	*at = request;
+	request->state = WAITING;
+	all->n_waiting++;
+	request->user->n_waiting++;
+	dispatch(all, request->model);
+}
+
+int ds_request_new(struct ds_request **out, struct ds_requests *requests, const struct ds_request_spec *spec)
+{
+	struct ds_request *request = calloc(1, sizeof(*request));
+
+	if (request)
+		*request = (struct ds_request){.all = requests,
+					       .body = spec->body,
+					       .body_size = spec->body_size,
+					       .type = spec->type,
+					       .on_events = spec->on_events,
+					       .arg = spec->arg,
+					       .state = ENDED,
+					       .inbox = evbuffer_new()};
+	if (!request || !request->inbox || take_slot(requests, request) < 0) {
+		if (request && request->inbox)
+			evbuffer_free(request->inbox);
+		free(request);
+		free(spec->body);
+		return -ENOMEM;
+	}
+	request->model = ds_model_ref(spec->model);
+	request->user = get_user(requests, spec->uid);
+	if (!request->user) {
+		ds_request_free(request);
+		return -ENOMEM;
+	}
+	request->user->n_requests++;
+	request->state = NEW;
+	admit(request);
+	*out = request;
+	return 0;
+}
+
+struct ds_request *ds_request_free(struct ds_request *request)
+{
+	struct ds_requests *all;
+	struct ds_model *model;
+
+	if (!request)
+		return NULL;
+	all = request->all;
+	model = request->model;
+	if (request->state == RUNNING)
+		ds_model_send(model, DS_MSG_CANCEL, request->id, NULL, 0);
+	all->slots[request->id & ((1u << SLOT_BITS) - 1)] = NULL;
+	leave(request);
+	if (request->user)
+		put_user(all, request->user);
+	evbuffer_free(request->inbox);
+	free(request->body);
+	free(request);
+	if (!all->stopping)
+		dispatch(all, model);
+	ds_model_unref(model);
+	return NULL;
+}
+
+int ds_requests_new(struct ds_requests **out, struct ds_error *err)
+{
+	struct ds_requests *all = calloc(1, sizeof(*all));
+
+	if (!all)
+		return ds_fail(err, -ENOMEM, "no memory");
+	*out = all;
+	return 0;
+}
+
+struct ds_requests *ds_requests_free(struct ds_requests *requests)
+{
+	if (!requests)
+		return NULL;
+	free(requests->slots);
+	free(requests);
+	return NULL;
+}
+
+void ds_requests_set_queue(struct ds_requests *requests, size_t n_waiting_max)
+{
+	requests->n_waiting_max = n_waiting_max;
+}
+
+void ds_requests_stop(struct ds_requests *requests)
+{
+	requests->stopping = true;
+	fail_waiting(requests, NULL, "shutting_down", "the daemon is shutting down");
+}
+
+void ds_requests_abort(struct ds_requests *requests)
+{
+	ds_requests_stop(requests);
+	for (size_t i = 0; i < requests->n_slots; i++)
+		if (requests->slots[i] && requests->slots[i]->state == RUNNING)
+			ds_model_send(requests->slots[i]->model, DS_MSG_CANCEL, requests->slots[i]->id, NULL, 0);
+	fail_running(requests, NULL, "shutting_down", "the daemon is shutting down");
+}
+
+void ds_requests_count(const struct ds_requests *requests, const struct ds_model *model, size_t *n_running,
+		       size_t *n_waiting)
+{
+	*n_running = *n_waiting = 0;
+	for (size_t i = 0; i < requests->n_slots; i++) {
+		const struct ds_request *r = requests->slots[i];
+
+		if (!r || (model && r->model != model))
+			continue;
+		*n_running += r->state == RUNNING;
+		*n_waiting += r->state == WAITING;
+	}
+}
