@@ -1,0 +1,24 @@
+# dsctl: a verb is a file here and a row in main.c. Everything but main() is a library, so that its tests can have it.
+noinst_LIBRARIES += client/libdsctl.a
+client_libdsctl_a_SOURCES = \
+	client/answer.c client/answer.h \
+	client/http.c client/http.h \
+	client/options.c client/options.h \
+	client/output.c client/output.h \
+	client/sse.c client/sse.h \
+	client/vectors.c client/vectors.h \
+	client/verb-chat.c \
+	client/verb-config.c \
+	client/verb-load.c \
+	client/verb-ls.c \
+	client/verb-plugins.c \
+	client/verb-run.c \
+	client/verb-status.c \
+	client/verb-verify.c \
+	client/verb.h
+client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"'
+
+bin_PROGRAMS += dsctl
+dsctl_SOURCES = client/main.c
+dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
+dsctl_LDADD = client/libdsctl.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)

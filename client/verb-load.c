@@ -1,0 +1,147 @@
+/* verb-load.c - dsctl load and dsctl unload. Loading is watched until the model is ready; an interrupt stops the
+ * watching, the daemon goes on. */
+#include "output.h"
+#include "verb.h"
+
+#include <string.h>
+
+static bool is_named(const json_t *model, const char *name)
+{
+	const char *own = json_string_value(json_object_get(model, "name"));
+	const json_t *alias;
+	size_t i;
+
+	if (own && strcmp(own, name) == 0)
+		return true;
+	json_array_foreach (json_object_get(model, "aliases"), i, alias)
+		if (json_string_value(alias) && strcmp(json_string_value(alias), name) == 0)
+			return true;
+	return false;
+}
+
+/* The model's object as it is now; the caller owns it. */
+static int look(struct ds_client *client, const char *name, json_t **out, struct ds_error *err)
+{
+	ds_cleanup(ds_json_freep) json_t *status = NULL;
+	json_t *model;
+	size_t i;
+	int r;
+
+	r = ds_http_call(client->http, "GET", "/admin/v1/status", NULL, &status, err);
+	if (r < 0)
+		return r;
+	json_array_foreach (json_object_get(status, "models"), i, model)
+		if (is_named(model, name)) {
+			*out = json_incref(model);
+			return 0;
+		}
+	return ds_fail(err, -ENOENT, "%s: the daemon has forgotten this model while it was loading", name);
+}
+
+static void draw(const char *name, const json_t *model)
+{
+	const json_t *progress = json_object_get(model, "progress");
+	double done = json_number_value(json_object_get(progress, "done"));
+	double total = json_number_value(json_object_get(progress, "total"));
+	char done_text[32], total_text[32];
+
+	if (total > 0)
+		fprintf(stderr, "\r%s: %3.0f%% of %s (%s)\033[K", name, 100 * done / total,
+			ds_output_size(total_text, sizeof(total_text), total),
+			ds_output_size(done_text, sizeof(done_text), done));
+	else
+		fprintf(stderr, "\r%s: loading\033[K", name);
+	fflush(stderr);
+}
+
+/* Until @model is ready or has failed; ten looks a second. */
+static int watch(struct ds_client *client, const char *name, json_t **model, struct ds_error *err)
+{
+	bool terminal = ds_output_has_colour(stderr);
+	const char *state, *reason;
+	int r = 0;
+
+	for (;;) {
+		state = json_string_value(json_object_get(*model, "state"));
+		if (!state || (strcmp(state, "loading") != 0 && strcmp(state, "unloading") != 0))
+			break;
+		if (terminal)
+			draw(name, *model);
+		r = ds_http_sleep(client->http, 100, err);
+		json_decref(*model);
+		*model = NULL;
+		if (r == 0)
+			r = look(client, name, model, err);
+		if (r < 0)
+			break;
+	}
+	if (terminal)
+		fputs("\r\033[K", stderr);
+	if (r == -EINTR)
+		fprintf(stderr, "dsctl: %s goes on loading; dsctl unload %s stops it\n", name, name);
+	if (r < 0)
+		return r;
+	if (state && strcmp(state, "ready") == 0)
+		return 0;
+	reason = json_string_value(json_object_get(*model, "reason"));
+	return ds_fail(err, -EREMOTEIO, "%s is %s: %s", name, state ? state : "in no known state",
+		       reason && *reason ? reason : "the daemon gives no reason");
+}
+
+static int load(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "load");
+	ds_cleanup(ds_json_freep) json_t *body = json_pack("{s:b}", "wait", 0);
+	ds_cleanup(ds_json_freep) json_t *model = NULL;
+	char size[32];
+	int r;
+
+	if (!path || !body)
+		return ds_fail(err, -ENOMEM, "no memory for a request");
+	r = ds_http_call(client->http, "POST", path, body, &model, err);
+	if (r == 0)
+		r = watch(client, args[0], &model, err);
+	if (r < 0)
+		return r;
+	if (client->json)
+		return ds_output_json(model, false, err);
+	fprintf(stderr, "%s is ready: %s in memory, context of %" JSON_INTEGER_FORMAT " tokens\n", args[0],
+		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))),
+		json_integer_value(json_object_get(model, "context")));
+	return 0;
+}
+
+static int unload(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "unload");
+	ds_cleanup(ds_json_freep) json_t *model = NULL;
+	int r;
+
+	if (!path)
+		return ds_fail(err, -ENOMEM, "no memory for a request");
+	r = ds_http_call(client->http, "POST", path, NULL, &model, err);
+	if (r < 0)
+		return r;
+	if (client->json)
+		return ds_output_json(model, false, err);
+	fprintf(stderr, "%s is %s\n", args[0], json_string_value(json_object_get(model, "state")) ?: "unloaded");
+	return 0;
+}
+
+const struct ds_verb ds_verb_load = {
+	.name = "load",
+	.usage = "NAME",
+	.help = "Read a model into memory, so that its first answer comes at once",
+	.min_args = 1,
+	.max_args = 1,
+	.run = load,
+};
+
+const struct ds_verb ds_verb_unload = {
+	.name = "unload",
+	.usage = "NAME",
+	.help = "Give back a model's memory",
+	.min_args = 1,
+	.max_args = 1,
+	.run = unload,
+};
