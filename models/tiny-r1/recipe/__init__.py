@@ -1,0 +1,1 @@
+"""The recipe of tiny-r1: data, tokenizer, network, training, export."""
