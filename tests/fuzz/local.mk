@@ -1,0 +1,77 @@
+# Fuzz targets: one file fuzz-NAME.c with LLVMFuzzerTestOneInput(), a corpus in corpus/NAME, and a few lines here.
+# `make check` replays the corpus. For fuzzing: configure CC=clang --enable-fuzz, make check_PROGRAMS, then
+#     tests/fuzz/fuzz-NAME -max_total_time=60 SCRATCH ../../tests/fuzz/corpus/NAME      (new inputs go to SCRATCH)
+fuzz_programs =
+if FUZZ
+fuzz_driver =
+fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
+else
+fuzz_driver = tests/fuzz/replay.c
+fuzz_ldflags = $(AM_LDFLAGS)
+TESTS += $(fuzz_programs)
+endif
+check_PROGRAMS += $(fuzz_programs)
+EXTRA_DIST += tests/fuzz/corpus
+
+# format-safetensors: the same three parsers, each with the other files of a checkpoint held still.
+fuzz_format_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)
+fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+EXTRA_DIST += tests/checkpoint.h
+
+fuzz_programs += tests/fuzz/fuzz-safetensors
+tests_fuzz_fuzz_safetensors_SOURCES = tests/fuzz/fuzz-safetensors.c $(fuzz_driver)
+tests_fuzz_fuzz_safetensors_CPPFLAGS = $(fuzz_format_cppflags)
+tests_fuzz_fuzz_safetensors_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_safetensors_LDADD = $(fuzz_format_libs)
+
+fuzz_programs += tests/fuzz/fuzz-tokenizer-json
+tests_fuzz_fuzz_tokenizer_json_SOURCES = tests/fuzz/fuzz-tokenizer-json.c $(fuzz_driver)
+tests_fuzz_fuzz_tokenizer_json_CPPFLAGS = $(fuzz_format_cppflags)
+tests_fuzz_fuzz_tokenizer_json_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_tokenizer_json_LDADD = $(fuzz_format_libs)
+
+fuzz_programs += tests/fuzz/fuzz-config
+tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz-config.c $(fuzz_driver)
+tests_fuzz_fuzz_config_CPPFLAGS = $(fuzz_format_cppflags)
+tests_fuzz_fuzz_config_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_config_LDADD = $(fuzz_format_libs)
+
+# dsctl: a stream of server-sent events.
+fuzz_programs += tests/fuzz/fuzz-sse
+tests_fuzz_fuzz_sse_SOURCES = tests/fuzz/fuzz-sse.c $(fuzz_driver)
+tests_fuzz_fuzz_sse_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+tests_fuzz_fuzz_sse_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_sse_LDADD = client/libdsctl.a
+
+# tokenizer-bpe, over a small vocabulary.
+fuzz_programs += tests/fuzz/fuzz-tokenizer
+tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)
+tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)/plugins/tokenizer-bpe
+tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_tokenizer_LDADD = plugins/tokenizer-bpe/libtokenizer-bpe.a $(PCRE2_LIBS) $(UTF8PROC_LIBS)
+
+# dialect-deepseek-r1: the parser of answers.
+fuzz_programs += tests/fuzz/fuzz-dialect-r1
+tests_fuzz_fuzz_dialect_r1_SOURCES = tests/fuzz/fuzz-dialect-r1.c $(dialect_deepseek_r1_sources) $(fuzz_driver)
+tests_fuzz_fuzz_dialect_r1_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/dialect-deepseek-r1
+tests_fuzz_fuzz_dialect_r1_LDFLAGS = $(fuzz_ldflags)
+
+# lib: a model image; a datagram between broker and helper.
+fuzz_programs += tests/fuzz/fuzz-image
+tests_fuzz_fuzz_image_SOURCES = tests/fuzz/fuzz-image.c $(fuzz_driver)
+tests_fuzz_fuzz_image_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+tests_fuzz_fuzz_image_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_image_LDADD = lib/libds.a
+
+fuzz_programs += tests/fuzz/fuzz-message
+tests_fuzz_fuzz_message_SOURCES = tests/fuzz/fuzz-message.c $(fuzz_driver)
+tests_fuzz_fuzz_message_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+tests_fuzz_fuzz_message_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_message_LDADD = lib/libds.a
+
+# The broker: its configuration.
+fuzz_programs += tests/fuzz/fuzz-yaml-config
+tests_fuzz_fuzz_yaml_config_SOURCES = tests/fuzz/fuzz-yaml-config.c $(fuzz_driver)
+tests_fuzz_fuzz_yaml_config_CPPFLAGS = $(daemon_cppflags)
+tests_fuzz_fuzz_yaml_config_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_yaml_config_LDADD = $(daemon_libs)

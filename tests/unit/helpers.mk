@@ -1,0 +1,13 @@
+helper_tests = tests/unit/test-builder tests/unit/test-loader
+if HAVE_CMOCKA
+check_PROGRAMS += $(helper_tests)
+TESTS += $(helper_tests)
+endif
+
+tests_unit_test_builder_SOURCES = tests/unit/test-builder.c
+tests_unit_test_builder_CPPFLAGS = $(lib_test_cppflags) -I$(top_srcdir)/helpers
+tests_unit_test_builder_LDADD = helpers/libloader.a lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
+# Runs the real ds-loader with the real plugins, all of this build.
+tests_unit_test_loader_SOURCES = tests/unit/test-loader.c
+tests_unit_test_loader_CPPFLAGS = $(lib_test_cppflags)
+tests_unit_test_loader_LDADD = lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)

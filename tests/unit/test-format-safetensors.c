@@ -1,0 +1,552 @@
+/* test-format-safetensors.c - config.json and shards written here, right ones and wrong ones of every kind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "lib/plugins.h"
+#include "lib/vectors.h"
+
+#include "small-checkpoint.h"
+
+extern const struct ds_plugin ds_plugin;
+
+static void assert_shape(struct checkpoint *c, const char *name, enum ds_dtype dtype, uint32_t n_dims, uint64_t a,
+			 uint64_t b, uint64_t d)
+{
+	struct checkpoint_tensor *t = checkpoint_find(c, name);
+
+	if (!t)
+		fail_msg("%s is not described", name);
+	assert_int_equal(t->desc.dtype, dtype);
+	assert_int_equal(t->desc.n_dims, n_dims);
+	assert_int_equal(t->desc.shape[0], a);
+	assert_int_equal(t->desc.shape[1], b);
+	assert_int_equal(t->desc.shape[2], d);
+}
+
+/* The parts of @name, of which there are @n. */
+static const struct ds_part *parts_of(struct checkpoint *c, const char *name, uint32_t n)
+{
+	const struct checkpoint_tensor *t = checkpoint_find(c, name);
+	uint32_t index = t ? (uint32_t)(t - c->tensors) : UINT32_MAX, first = 0, count = 0;
+
+	while (first < c->n_parts && c->parts[first].tensor != index)
+		first++;
+	while (first + count < c->n_parts && c->parts[first + count].tensor == index)
+		count++;
+	assert_int_equal(count, n);
+	return &c->parts[first];
+}
+
+/* ---- tensors ---- */
+
+static void the_vectors_of_the_plugin_pass(void **state)
+{
+	size_t n, n_passed;
+	struct ds_error err = {""};
+
+	if (ds_vectors_run(&ds_plugin, ds_plugins_host(), &n, &n_passed, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(n_passed, n);
+}
+
+static void a_dense_model_is_described(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_dense(c, "", NULL);
+	assert_described(c);
+	assert_string_equal(c->hparams.architecture, "deepseek");
+	assert_int_equal(c->n_tensors, 14);
+	assert_shape(c, "token_embedding", DS_DTYPE_BF16, 2, 24, 6, 1);
+	assert_shape(c, "layers.0.attention_norm", DS_DTYPE_F32, 1, 6, 1, 1);
+	assert_shape(c, "layers.0.q", DS_DTYPE_BF16, 2, 10, 6, 1);
+	assert_shape(c, "layers.0.kv_a_norm", DS_DTYPE_F32, 1, 4, 1, 1);
+	assert_shape(c, "layers.0.ffn_down", DS_DTYPE_BF16, 2, 6, 5, 1);
+	assert_int_equal(c->vocabulary.n_tokens, 0);
+}
+
+static void kv_b_is_cut_by_heads_and_its_keys_are_transposed(void **state)
+{
+	const struct ds_part *k, *v;
+	NEW_CHECKPOINT;
+
+	write_dense(c, "", NULL);
+	assert_described(c);
+	assert_shape(c, "layers.0.k_b", DS_DTYPE_BF16, 3, 2, 4, 3);
+	assert_shape(c, "layers.0.v_b", DS_DTYPE_BF16, 3, 2, 7, 4);
+	k = parts_of(c, "layers.0.k_b", 2);
+	v = parts_of(c, "layers.0.v_b", 2);
+	/* a head of kv_b has 3 rows of keys and 7 of values, each of 4 elements of 2 bytes */
+	assert_true(k[0].transposed && k[1].transposed && !v[0].transposed);
+	assert_int_equal(k[1].row, 4);
+	assert_int_equal(k[1].n_rows, 4);
+	assert_int_equal(k[1].offset - k[0].offset, 10 * 4 * 2);
+	assert_int_equal(v[0].offset - k[0].offset, 3 * 4 * 2);
+	assert_int_equal(v[1].offset - k[0].offset, 13 * 4 * 2);
+	assert_int_equal(v[1].row, 7);
+}
+
+static void experts_are_stacked(void **state)
+{
+	const struct ds_part *up;
+	NEW_CHECKPOINT;
+
+	write_experts(c, EXPERTS, NULL);
+	assert_described(c);
+	assert_shape(c, "layers.1.router", DS_DTYPE_F32, 2, 2, 6, 1);
+	assert_shape(c, "layers.1.router_bias", DS_DTYPE_F32, 1, 2, 1, 1);
+	assert_shape(c, "layers.1.experts_down", DS_DTYPE_BF16, 3, 2, 6, 3);
+	assert_shape(c, "layers.1.experts_up", DS_DTYPE_BF16, 3, 2, 3, 6);
+	assert_shape(c, "layers.1.shared_up", DS_DTYPE_BF16, 2, 3, 6, 1);
+	assert_null(checkpoint_find(c, "layers.0.router"));
+	assert_null(checkpoint_find(c, "layers.1.ffn_up"));
+	up = parts_of(c, "layers.1.experts_up", 2);
+	assert_int_equal(up[0].row, 0);
+	assert_int_equal(up[1].row, 3);
+	assert_int_equal(up[1].offset - up[0].offset, 3 * 3 * 6 * 2);
+}
+
+static void experts_of_different_types_meet_in_float32(void **state)
+{
+	const struct change change = {"model.layers.1.mlp.experts.1.up_proj.weight", "F16"};
+	const struct ds_part *up;
+	NEW_CHECKPOINT;
+
+	write_experts(c, EXPERTS, &change);
+	assert_described(c);
+	assert_shape(c, "layers.1.experts_up", DS_DTYPE_F32, 3, 2, 3, 6);
+	assert_shape(c, "layers.1.experts_down", DS_DTYPE_BF16, 3, 2, 6, 3);
+	up = parts_of(c, "layers.1.experts_up", 2);
+	assert_int_equal(up[0].dtype, DS_DTYPE_BF16);
+	assert_int_equal(up[1].dtype, DS_DTYPE_F16);
+}
+
+static void a_prediction_block_is_a_layer_and_more(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_experts(c, EXPERTS ", \"num_nextn_predict_layers\": 3", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.n_mtp, 1);
+	assert_shape(c, "mtp.0.projection", DS_DTYPE_BF16, 2, 6, 12, 1);
+	assert_shape(c, "mtp.0.hidden_norm", DS_DTYPE_F32, 1, 6, 1, 1);
+	assert_shape(c, "mtp.0.layer.experts_up", DS_DTYPE_BF16, 3, 2, 3, 6);
+	assert_shape(c, "mtp.0.output", DS_DTYPE_BF16, 2, 24, 6, 1);
+	assert_null(checkpoint_find(c, "mtp.0.token_embedding"));
+	assert_null(checkpoint_find(c, "mtp.1.projection"));
+}
+
+static void a_prediction_block_that_is_not_there_is_not_counted(void **state)
+{
+	const struct change change = {"model.layers.2.eh_proj.weight"};
+	NEW_CHECKPOINT;
+
+	write_experts(c, EXPERTS ", \"num_nextn_predict_layers\": 1", &change);
+	assert_described(c);
+	assert_int_equal(c->hparams.n_mtp, 0);
+	assert_null(checkpoint_find(c, "mtp.0.hidden_norm"));
+}
+
+static void tied_embeddings_are_also_the_output(void **state)
+{
+	const struct change change = {"lm_head.weight"};
+	NEW_CHECKPOINT;
+
+	write_dense(c, "\"tie_word_embeddings\": true", &change);
+	assert_described(c);
+	assert_shape(c, "output", DS_DTYPE_BF16, 2, 24, 6, 1);
+	assert_int_equal(parts_of(c, "output", 1)->offset, parts_of(c, "token_embedding", 1)->offset);
+}
+
+static void tensors_that_do_not_fit_are_named(void **state)
+{
+	static const struct {
+		struct change change;
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{{"lm_head.weight"}, -EINVAL, "tensor lm_head.weight is missing"},
+		{{"model.layers.1.mlp.experts.1.up_proj.weight"},
+		 -EINVAL,
+		 "tensor model.layers.1.mlp.experts.1.up_proj.weight"},
+		{{"model.norm.weight", "BF16", 5, 0},
+		 -EINVAL,
+		 "model.safetensors: tensor model.norm.weight has the shape [5], config.json asks for [6]"},
+		{{"model.norm.weight", "BF16", 6, 1}, -EINVAL, "has the shape [6, 1], config.json asks for [6]"},
+		{{"model.layers.0.self_attn.q_proj.weight", "BF16", 6, 10},
+		 -EINVAL,
+		 "has the shape [6, 10], config.json asks for [10, 6]"},
+		{{"model.layers.1.mlp.experts.0.down_proj.weight", "BF16", 3, 6},
+		 -EINVAL,
+		 "config.json asks for [6, 3]"},
+		{{"model.layers.0.self_attn.kv_b_proj.weight", "BF16", 20, 5}, -EINVAL, "config.json asks for [20, 4]"},
+		{{"model.layers.0.self_attn.o_proj.weight", "F8_E4M3"},
+		 -ENOTSUP,
+		 "model.safetensors: tensor model.layers.0.self_attn.o_proj.weight has type F8_E4M3, supported: F32, "
+		 "F16, BF16"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_experts(c, EXPERTS, &cases[i].change);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
+/* ---- headers and shards ---- */
+
+static void headers_that_contradict_the_file_are_refused(void **state)
+{
+#define ONE(dtype, shape, begin, end)                                                                                  \
+	"{\"a\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" begin "," end "]}}"
+	static const struct {
+		const char *header;
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{"{\"a\"", -EINVAL, "model.safetensors: not valid JSON: line 1, column 4"},
+		{"[]", -EINVAL, "should be a JSON object"},
+		{"{}", -EINVAL, "hold no tensor"},
+		{"{\"a\":1}", -EINVAL, "tensor a should be an object"},
+		{"{\"a\":{},\"a\":{}}", -EINVAL, "duplicate object key"},
+		{"{\"a\":{}}", -EINVAL, "tensor a: dtype should be a text"},
+		{ONE("F7", "2", "0", "8"), -ENOTSUP, "tensor a has the unknown type F7"},
+		{"{\"a\":{\"dtype\":\"F32\"}}", -EINVAL, "tensor a: shape should be a list"},
+		{ONE("F32", "1,1,1,1,1,1,1,1,1", "0", "4"), -EINVAL, "a list of at most 8 numbers"},
+		{ONE("F32", "-2", "0", "8"), -EINVAL, "shape[0] should be a whole number"},
+		{ONE("F32", "1,2.0", "0", "8"), -EINVAL, "shape[1] should be a whole number"},
+		{ONE("F32", "4294967296,4294967296", "0", "8"), -EINVAL, "the numbers of its shape are too large"},
+		{ONE("F32", "99999999999999999999", "0", "8"), -EINVAL, "too big integer"},
+		{ONE("F4", "1", "0", "1"), -EINVAL, "does not fill whole bytes"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", -EINVAL,
+		 "data_offsets should be two rising whole numbers"},
+		{ONE("F32", "2", "8", "0"), -EINVAL, "data_offsets should be two rising whole numbers"},
+		{ONE("F32", "2", "-8", "0"), -EINVAL, "data_offsets should be two rising whole numbers"},
+		{ONE("F32", "2", "12", "20"), -EINVAL, "tensor a lies outside the file: it ends at byte 20 of 16"},
+		{ONE("F32", "2", "0", "9223372036854775807"), -EINVAL, "lies outside the file"},
+		{ONE("F32", "3", "0", "8"), -EINVAL, "tensor a has 8 bytes, its shape and type need 12"},
+		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+		 "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+		 -EINVAL, "tensors a and b overlap"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_config(c, "DeepseekV2ForCausalLM", 1, "");
+		write_shard(c, "model.safetensors", cases[i].header, 16);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
+static void files_that_end_too_early_are_refused(void **state)
+{
+	static const char long_header[] = "\xff\0\0\0\0\0\0\0{}", huge_header[] = "\xff\xff\xff\xff\xff\xff\xff\xff{}";
+	struct ds_file *file;
+	NEW_CHECKPOINT;
+
+	write_dense(c, "", NULL);
+	file = &c->files[1];
+	file->size -= 1;
+	assert_refused(c, -EINVAL, "tensor model.layers.0.mlp.down_proj.weight lies outside the file");
+	file->size = 100;
+	assert_refused(c, -EINVAL, "is longer than the file of 100 bytes");
+	file->size = 7;
+	assert_refused(c, -EINVAL, "7 bytes are too few for a safetensors file");
+	checkpoint_file(c, "model.safetensors", long_header, sizeof(long_header) - 1);
+	assert_refused(c, -EINVAL, "its header of 255 bytes is longer than the file of 10 bytes");
+	checkpoint_file(c, "model.safetensors", huge_header, sizeof(huge_header) - 1);
+	assert_refused(c, -EINVAL, "is longer than the file");
+	/* the file shrank after it was opened */
+	file->size = 1000;
+	assert_refused(c, -EINVAL, "longer than the file of 1000 bytes");
+	checkpoint_file(c, "model.safetensors", "\x10\0\0\0\0\0\0\0{", 9);
+	file->size = 1000;
+	assert_refused(c, -EINVAL, "model.safetensors: ends at byte 9");
+	file->size = 300000000;
+	checkpoint_file(c, "model.safetensors", "\0\0\0\x10\0\0\0\0{", 9);
+	file->size = 300000000;
+	assert_refused(c, -EINVAL, "JSON of 268435456 bytes is too long");
+}
+
+/* The dense model in two shards, the first with layer 0. */
+static void write_shards(struct checkpoint *c)
+{
+	struct shard a = {}, b = {};
+
+	write_config(c, "DeepseekV2ForCausalLM", 1, "");
+	ADD_ROWS(&a, "model.layers.0.", layer_rows, NULL);
+	ADD_ROWS(&b, "", model_rows, NULL);
+	ADD_ROWS(&b, "model.layers.0.", dense_rows, NULL);
+	shard_end(&a, c, "model-00001-of-00002.safetensors");
+	shard_end(&b, c, "model-00002-of-00002.safetensors");
+}
+
+static void many_shards_are_one_model(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_shards(c);
+	assert_described(c);
+	assert_int_equal(c->n_tensors, 14);
+	assert_int_equal(parts_of(c, "layers.0.attention_norm", 1)->file, 1);
+	assert_int_equal(parts_of(c, "layers.0.ffn_norm", 1)->file, 1);
+	assert_int_equal(parts_of(c, "output", 1)->file, 2);
+}
+
+static void an_index_says_which_shards_count(void **state)
+{
+	struct shard other = {};
+	NEW_CHECKPOINT;
+
+	write_shards(c);
+	ADD_ROWS(&other, "", model_rows, NULL);
+	shard_end(&other, c, "consolidated.safetensors");
+	assert_refused(c, -EINVAL, "is in both");
+	checkpoint_text(c, "model.safetensors.index.json",
+			"{\"weight_map\": {\"lm_head.weight\": \"model-00002-of-00002.safetensors\", "
+			"\"model.layers.0.input_layernorm.weight\": \"../there/model-00001-of-00002.safetensors\"}}");
+	assert_described(c);
+}
+
+static void an_index_that_is_wrong_is_refused(void **state)
+{
+	static const struct {
+		const char *index;
+		const char *sentence;
+	} cases[] = {
+		{"{\"weight_map\": {\"a\": \"model-3.safetensors\"}}",
+		 "model.safetensors.index.json: the shard model-3.safetensors, which it names, is missing"},
+		{"{\"weight_map\": {\"lm_head.weight\": \"model-00001-of-00002.safetensors\", "
+		 "\"model.norm.weight\": \"model-00002-of-00002.safetensors\"}}",
+		 "tensor lm_head.weight should be in model-00001-of-00002.safetensors, but is not"},
+		{"{\"weight_map\": {\"a\": 3}}", "the file of a should be a text"},
+		{"{\"weight_map\": []}", "weight_map should be an object"},
+		{"{}", "weight_map is missing"},
+		{"{\"weight_map\": {}}", "hold no tensor"},
+		{"weights", "model.safetensors.index.json: not valid JSON"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_shards(c);
+		checkpoint_text(c, "model.safetensors.index.json", cases[i].index);
+		assert_refused(c, -EINVAL, cases[i].sentence);
+	}
+}
+
+static void a_format_is_recognized_by_its_names(void **state)
+{
+	const struct ds_file yes[] = {{.name = "config.json"}, {.name = "model.safetensors"}};
+	const struct ds_file no[] = {{.name = "config.json"}, {.name = "model.gguf"}, {.name = ".safetensors"}};
+
+	assert_true(ds_safetensors_ops.recognizes(yes, 2));
+	assert_false(ds_safetensors_ops.recognizes(no, 3));
+}
+
+/* ---- config.json ---- */
+
+static void a_config_is_read_with_the_defaults_of_its_family(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_experts(c, "\"n_routed_experts\": 16", NULL);
+	checkpoint_describe(c, &ds_safetensors_ops);
+	write_experts(c, EXPERTS ", \"max_position_embeddings\": 77, \"routed_scaling_factor\": 3", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.context, 77);
+	assert_int_equal(c->hparams.expert_scoring, DS_SCORING_SIGMOID);
+	assert_int_equal(c->hparams.normalize_weights, 1);
+	assert_true(c->hparams.routed_scale == 3 && c->hparams.rope_theta == 10000 && c->hparams.norm_eps == 1e-6f);
+	assert_int_equal(c->hparams.rope_scaling, DS_ROPE_PLAIN);
+	assert_int_equal(c->hparams.n_shared, 1);
+	write_dense(c, "", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.context, 2048);
+	assert_int_equal(c->hparams.n_experts, 0);
+	assert_int_equal(c->hparams.q_lora, 0);
+}
+
+static void yarn_is_read_however_it_is_spelled(void **state)
+{
+	static const char *const spellings[] = {
+		"\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 0.5, \"mscale_all_dim\": 0.5}",
+		"\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 40.0, \"mscale\": 0.5, \"mscale_all_dim\": "
+		"0.5}",
+		"\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 5000, \"factor\": 40, \"mscale\": 0.5, "
+		"\"mscale_all_dim\": 0.5}",
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(spellings); i++) {
+		NEW_CHECKPOINT;
+
+		write_dense(c, spellings[i], NULL);
+		assert_described(c);
+		assert_int_equal(c->hparams.rope_scaling, DS_ROPE_YARN);
+		assert_true(c->hparams.rope_factor == 40 && c->hparams.rope_mscale_all_dim == 0.5f);
+		assert_true(c->hparams.rope_beta_fast == 32 && c->hparams.rope_beta_slow == 1);
+		assert_int_equal(c->hparams.rope_original_context, 4096);
+		assert_true(c->hparams.rope_theta == (i == 2 ? 5000 : 10000));
+	}
+}
+
+static void routers_are_read_as_their_method_says(void **state)
+{
+	static const struct {
+		const char *config;
+		uint32_t scoring, n_groups, n_groups_used, normalize;
+	} cases[] = {
+		{"\"topk_method\": \"greedy\", \"n_group\": 8", DS_SCORING_SOFTMAX, 1, 1, 0},
+		{"\"topk_method\": \"group_limited_greedy\", \"n_group\": 2, \"topk_group\": 1", DS_SCORING_SOFTMAX, 2,
+		 1, 0},
+		{"\"n_group\": null, \"norm_topk_prob\": true", DS_SCORING_SOFTMAX, 1, 1, 1},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		char config[512];
+		NEW_CHECKPOINT;
+
+		snprintf(config, sizeof(config),
+			 "\"n_routed_experts\": 2, \"num_experts_per_tok\": 1, \"moe_intermediate_size\": 3, "
+			 "\"n_shared_experts\": 1, %s",
+			 cases[i].config);
+		/* all layers have experts: the dense one's tensors do not fit, but the hyperparameters are told first
+		 */
+		write_dense(c, config, NULL);
+		assert_refused(c, -EINVAL, "tensor model.layers.0.mlp.gate.weight is missing");
+		assert_int_equal(c->hparams.expert_scoring, cases[i].scoring);
+		assert_int_equal(c->hparams.n_groups, cases[i].n_groups);
+		assert_int_equal(c->hparams.n_groups_used, cases[i].n_groups_used);
+		assert_int_equal(c->hparams.normalize_weights, cases[i].normalize);
+	}
+}
+
+static void configs_that_cannot_be_honoured_are_refused(void **state)
+{
+	static const struct {
+		const char *more; /* beside the sizes; the last of two equal keys is refused, so these are others */
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{"\"vocab_size\": 3", -EINVAL, "config.json: not valid JSON: line 1"},
+		{"\"max_position_embeddings\": \"many\"", -EINVAL,
+		 "config.json: max_position_embeddings should be a whole number"},
+		{"\"max_position_embeddings\": 2.5", -EINVAL, "max_position_embeddings should be a whole number"},
+		{"\"max_position_embeddings\": -1", -EINVAL, "max_position_embeddings is -1, allowed: 1 to 1073741824"},
+		{"\"max_position_embeddings\": 99999999999", -EINVAL, "max_position_embeddings is 1e+11, allowed"},
+		{"\"max_position_embeddings\": 99999999999999999999", -EINVAL, "config.json: not valid JSON"},
+		{"\"rms_norm_eps\": true", -EINVAL, "rms_norm_eps should be a number"},
+		{"\"rope_theta\": 0", -EINVAL, "rope_theta is 0, allowed: 2 to"},
+		{"\"norm_topk_prob\": 1", -EINVAL, "norm_topk_prob should be true or false"},
+		{"\"tie_word_embeddings\": \"yes\"", -EINVAL, "tie_word_embeddings should be true or false"},
+		{"\"hidden_act\": \"gelu\"", -ENOTSUP, "hidden_act \"gelu\" is not supported (supported: \"silu\")"},
+		{"\"moe_layer_freq\": 2", -ENOTSUP, "moe_layer_freq 2 is not supported (supported: 1)"},
+		{"\"attention_bias\": true", -ENOTSUP, "attention_bias true is not supported (supported: false)"},
+		{"\"rope_scaling\": 4", -EINVAL, "rope_scaling should be an object"},
+		{"\"rope_scaling\": {}", -EINVAL, "rope_scaling.type is missing"},
+		{"\"rope_scaling\": {\"type\": \"linear\"}", -ENOTSUP,
+		 "rope_scaling.type linear is not supported (supported: yarn)"},
+		{"\"rope_scaling\": {\"type\": \"yarn\"}", -EINVAL, "rope_scaling.factor is missing"},
+		{"\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0}", -EINVAL,
+		 "rope_scaling.factor is 0, allowed: 1 to"},
+		{"\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"mscale\": 1, \"mscale_all_dim\": 0.5}",
+		 -ENOTSUP, "only when equal"},
+		{"\"n_routed_experts\": 4", -EINVAL, "num_experts_per_tok is 0, allowed: 1 to n_routed_experts (4)"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 5", -EINVAL, "num_experts_per_tok is 5"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 2, \"topk_method\": \"group_limited_greedy\", "
+		 "\"n_group\": 3",
+		 -EINVAL, "n_group is 3, which does not divide n_routed_experts (4)"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 2, \"topk_method\": \"group_limited_greedy\", "
+		 "\"n_group\": 2, "
+		 "\"topk_group\": 3",
+		 -EINVAL, "topk_group is 3, allowed: 1 to n_group (2)"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 3, \"topk_method\": \"group_limited_greedy\", "
+		 "\"n_group\": 2, "
+		 "\"topk_group\": 1",
+		 -EINVAL, "topk_group groups hold only 2"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 2, \"topk_method\": \"noaux_tc\", "
+		 "\"scoring_func\": \"sigmoid\", "
+		 "\"n_group\": 4, \"topk_group\": 2",
+		 -EINVAL, "less than two experts in a group"},
+		{"\"n_routed_experts\": 4, \"num_experts_per_tok\": 2, \"topk_method\": \"noaux_tc\"", -ENOTSUP,
+		 "topk_method noaux_tc with scoring_func softmax is not supported"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_dense(c, cases[i].more, NULL);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
+static void configs_without_the_essential_are_refused(void **state)
+{
+	static const struct {
+		const char *config;
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{"{\"archi", -EINVAL, "config.json: not valid JSON: line 1"},
+		{"[1]", -EINVAL, "config.json: should be a JSON object"},
+		{"{}", -EINVAL, "architectures and model_type are missing"},
+		{"{\"model_type\": 3}", -EINVAL, "model_type should be a text"},
+		{"{\"architectures\": [\"LlamaForCausalLM\"]}", -ENOTSUP,
+		 "architecture LlamaForCausalLM is not supported (supported: DeepseekV2ForCausalLM, "
+		 "DeepseekV3ForCausalLM)"},
+		{"{\"model_type\": \"gpt2\"}", -ENOTSUP, "architecture gpt2 is not supported"},
+		{"{\"model_type\": \"deepseek_v3\"}", -EINVAL, "config.json: vocab_size is missing"},
+		{"{\"model_type\": \"deepseek_v3\", \"vocab_size\": null}", -EINVAL, "vocab_size is missing"},
+		{"{\"model_type\": \"deepseek_v3\", \"vocab_size\": 3}", -EINVAL, "hidden_size is missing"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_dense(c, "", NULL);
+		checkpoint_text(c, "config.json", cases[i].config);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
+static void a_missing_config_is_named(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_shard(c, "model.safetensors", "{}", 0);
+	assert_refused(c, -EINVAL, "config.json is missing");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_vectors_of_the_plugin_pass),
+		cmocka_unit_test(a_dense_model_is_described),
+		cmocka_unit_test(kv_b_is_cut_by_heads_and_its_keys_are_transposed),
+		cmocka_unit_test(experts_are_stacked),
+		cmocka_unit_test(experts_of_different_types_meet_in_float32),
+		cmocka_unit_test(a_prediction_block_is_a_layer_and_more),
+		cmocka_unit_test(a_prediction_block_that_is_not_there_is_not_counted),
+		cmocka_unit_test(tied_embeddings_are_also_the_output),
+		cmocka_unit_test(tensors_that_do_not_fit_are_named),
+		cmocka_unit_test(headers_that_contradict_the_file_are_refused),
+		cmocka_unit_test(files_that_end_too_early_are_refused),
+		cmocka_unit_test(many_shards_are_one_model),
+		cmocka_unit_test(an_index_says_which_shards_count),
+		cmocka_unit_test(an_index_that_is_wrong_is_refused),
+		cmocka_unit_test(a_format_is_recognized_by_its_names),
+		cmocka_unit_test(a_config_is_read_with_the_defaults_of_its_family),
+		cmocka_unit_test(yarn_is_read_however_it_is_spelled),
+		cmocka_unit_test(routers_are_read_as_their_method_says),
+		cmocka_unit_test(configs_that_cannot_be_honoured_are_refused),
+		cmocka_unit_test(configs_without_the_essential_are_refused),
+		cmocka_unit_test(a_missing_config_is_named),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
