@@ -63,7 +63,7 @@ static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor 
 	if (!desc->name || !*desc->name || strlen(desc->name) >= DS_IMAGE_NAME_MAX)
 		return ds_fail(err, -EINVAL, "tensor \"%.100s\": a name has 1 to %u bytes",
 			       desc->name ? desc->name : "", DS_IMAGE_NAME_MAX - 1);
-	if (desc->dtype < DS_DTYPE_F32 || desc->dtype > DS_DTYPE_BF16)
+	if (!ds_dtype_info(desc->dtype))
 		return ds_fail(err, -EINVAL, "tensor %s: unknown type %u", desc->name, desc->dtype);
 	if (desc->n_dims == 0 || desc->n_dims > DS_MAX_DIMS)
 		return ds_fail(err, -EINVAL, "tensor %s: %u dimensions", desc->name, desc->n_dims);
@@ -109,9 +109,9 @@ static int take_tensor(void *self, const struct ds_tensor_desc *desc, uint32_t *
 
 static const char *dtype_name(enum ds_dtype dtype)
 {
-	static const char *const names[] = {"an unknown type", "F32", "F16", "BF16"};
+	const struct ds_dtype_info *info = ds_dtype_info(dtype);
 
-	return names[dtype < DS_ARRAY_SIZE(names) ? dtype : 0];
+	return info ? info->name : "an unknown type";
 }
 
 /* Can elements of type @from be stored as @to without losing anything? */

@@ -64,7 +64,7 @@ static inline uint16_t ds_f32_to_f16(float f)
 	return (uint16_t)(sign | (ds_bits_of_float(ds_float_of_bits(size) + 0.5f) - ds_bits_of_float(0.5f)));
 }
 
-/* Widen @n elements of @dtype to float. */
+/* Widen @n elements of a float type to float. */
 static inline void ds_widen(float *to, const void *from, enum ds_dtype dtype, size_t n)
 {
 	const uint16_t *half = from;
@@ -80,6 +80,8 @@ static inline void ds_widen(float *to, const void *from, enum ds_dtype dtype, si
 	case DS_DTYPE_BF16:
 		for (size_t i = 0; i < n; i++)
 			to[i] = ds_bf16_to_f32(half[i]);
+		break;
+	default:
 		break;
 	}
 }

@@ -13,6 +13,7 @@ struct ds_image_writer {
 	struct ds_image_vocabulary vocabulary;
 	struct ds_image_token *tokens; /* [vocabulary.n_tokens] */
 	struct ds_merge *merges;       /* [vocabulary.n_merges] */
+	float *scores;                 /* [vocabulary.n_tokens] or NULL */
 	char *text;                    /* [text_size] */
 	uint64_t text_size;
 	struct ds_image_tensor *tensors; /* [header.n_tensors], as given */
@@ -38,6 +39,7 @@ struct ds_image_writer *ds_image_writer_free(struct ds_image_writer *writer)
 		return NULL;
 	free(writer->tokens);
 	free(writer->merges);
+	free(writer->scores);
 	free(writer->text);
 	free(writer->tensors);
 	free(writer->table);
@@ -129,7 +131,9 @@ int ds_image_writer_vocabulary(struct ds_image_writer *writer, const struct ds_v
 	writer->tokens = calloc((size_t)v->n_tokens + 1, sizeof(*writer->tokens));
 	writer->merges = calloc((size_t)v->n_merges + 1, sizeof(*writer->merges));
 	writer->has_vocabulary = true;
-	if (!writer->text || !writer->tokens || !writer->merges)
+	if (v->scores && v->n_tokens > 0)
+		writer->scores = calloc(v->n_tokens, sizeof(*writer->scores));
+	if (!writer->text || !writer->tokens || !writer->merges || (v->scores && v->n_tokens > 0 && !writer->scores))
 		return ds_fail(err, -ENOMEM, "no memory for a vocabulary of %u tokens", v->n_tokens);
 	for (uint32_t i = 0; i < v->n_tokens; i++)
 		writer->tokens[i] = (struct ds_image_token){append_text(writer, v->tokens[i].text, v->tokens[i].size),
@@ -138,6 +142,8 @@ int ds_image_writer_vocabulary(struct ds_image_writer *writer, const struct ds_v
 		to->patterns[i] = append_text(writer, v->patterns[i], (uint32_t)strlen(v->patterns[i]));
 	if (v->n_merges > 0)
 		memcpy(writer->merges, v->merges, v->n_merges * sizeof(*v->merges));
+	if (writer->scores)
+		memcpy(writer->scores, v->scores, v->n_tokens * sizeof(*v->scores));
 	to->n_tokens = v->n_tokens;
 	to->n_merges = v->n_merges;
 	to->n_patterns = v->n_patterns;
@@ -147,17 +153,19 @@ int ds_image_writer_vocabulary(struct ds_image_writer *writer, const struct ds_v
 	to->nfc = v->nfc;
 	to->ignore_merges = v->ignore_merges;
 	to->add_bos = v->add_bos;
+	to->add_space_prefix = v->add_space_prefix;
+	to->unknown = v->unknown;
 	return 0;
 }
 
 static int check_tensor(const struct ds_tensor_desc *desc, uint32_t layout, uint64_t size, struct ds_error *err)
 {
-	uint64_t n = 1;
+	uint64_t n = 1, cols;
 
 	if (!*desc->name || strlen(desc->name) >= DS_IMAGE_NAME_MAX)
 		return ds_fail(err, -EINVAL, "tensor \"%.100s\": a name has 1 to %u bytes", desc->name,
 			       DS_IMAGE_NAME_MAX - 1);
-	if (desc->dtype < DS_DTYPE_F32 || desc->dtype > DS_DTYPE_BF16)
+	if (!ds_dtype_info(desc->dtype))
 		return ds_fail(err, -EINVAL, "tensor %s: unknown type %u", desc->name, desc->dtype);
 	if (desc->n_dims == 0 || desc->n_dims > DS_MAX_DIMS)
 		return ds_fail(err, -EINVAL, "tensor %s: %u dimensions", desc->name, desc->n_dims);
@@ -165,7 +173,8 @@ static int check_tensor(const struct ds_tensor_desc *desc, uint32_t layout, uint
 		if (__builtin_mul_overflow(n, desc->shape[i], &n) || n == 0 || n > UINT64_MAX / 8)
 			return ds_fail(err, -EINVAL, "tensor %s: dimension %u is %llu", desc->name, i,
 				       (unsigned long long)desc->shape[i]);
-	if (size == 0 || (layout == 0 && size < n * ds_dtype_size(desc->dtype)))
+	cols = desc->shape[desc->n_dims - 1];
+	if (size == 0 || (layout == 0 && size < n / cols * ds_row_size(desc->dtype, cols)))
 		return ds_fail(err, -EINVAL, "tensor %s: %llu bytes do not hold it", desc->name,
 			       (unsigned long long)size);
 	return 0;
@@ -289,6 +298,7 @@ int ds_image_writer_layout(struct ds_image_writer *writer, struct ds_error *err)
 		[DS_SECTION_VOCABULARY] = writer->has_vocabulary ? sizeof(*v) : 0,
 		[DS_SECTION_TOKENS] = (uint64_t)v->n_tokens * sizeof(*writer->tokens),
 		[DS_SECTION_MERGES] = (uint64_t)v->n_merges * sizeof(*writer->merges),
+		[DS_SECTION_SCORES] = writer->scores ? v->n_tokens * sizeof(*writer->scores) : 0,
 		[DS_SECTION_TEXT] = writer->text_size,
 		[DS_SECTION_TENSOR_TABLE] = (uint64_t)writer->header.n_tensors * sizeof(*writer->table),
 	};
@@ -360,7 +370,8 @@ int ds_image_writer_write(const struct ds_image_writer *writer, int fd, struct d
 	const void *const sections[DS_N_SECTIONS] = {
 		[DS_SECTION_HPARAMS] = &writer->hparams, [DS_SECTION_VOCABULARY] = &writer->vocabulary,
 		[DS_SECTION_TOKENS] = writer->tokens,    [DS_SECTION_MERGES] = writer->merges,
-		[DS_SECTION_TEXT] = writer->text,        [DS_SECTION_TENSOR_TABLE] = writer->table,
+		[DS_SECTION_SCORES] = writer->scores,    [DS_SECTION_TEXT] = writer->text,
+		[DS_SECTION_TENSOR_TABLE] = writer->table,
 	};
 	int r = write_at(fd, &writer->header, sizeof(writer->header), 0, err);
 

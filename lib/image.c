@@ -26,6 +26,7 @@ static const char *const section_names[] = {
 	[DS_SECTION_VOCABULARY] = "vocabulary",
 	[DS_SECTION_TOKENS] = "tokens",
 	[DS_SECTION_MERGES] = "merges",
+	[DS_SECTION_SCORES] = "scores",
 	[DS_SECTION_TEXT] = "text",
 	[DS_SECTION_TENSOR_TABLE] = "tensor table",
 	[DS_SECTION_TENSORS] = "tensors",
@@ -141,6 +142,8 @@ static int check_vocabulary(const struct ds_image *image, const struct ds_image_
 		return ds_fail(err, -EINVAL, "the image has %u patterns and %u end tokens", v->n_patterns, v->n_eos);
 	if (v->bos != DS_NO_TOKEN && !id_fits(image, v->bos))
 		return ds_fail(err, -EINVAL, "the image's first token %u is out of range", v->bos);
+	if (v->unknown != DS_NO_TOKEN && !id_fits(image, v->unknown))
+		return ds_fail(err, -EINVAL, "the image's unknown token %u is out of range", v->unknown);
 	for (uint32_t i = 0; i < v->n_eos; i++)
 		if (!id_fits(image, v->eos[i]))
 			return ds_fail(err, -EINVAL, "the image's end token %u is out of range", v->eos[i]);
@@ -173,6 +176,7 @@ static int read_vocabulary(struct ds_image *image, struct ds_error *err)
 	const struct ds_image_section *s = &image->header->sections[DS_SECTION_VOCABULARY];
 	const struct ds_image_vocabulary *v;
 	const struct ds_merge *merges;
+	const float *scores = NULL;
 	int r;
 
 	if (s->size == 0)
@@ -193,17 +197,25 @@ static int read_vocabulary(struct ds_image *image, struct ds_error *err)
 	for (uint32_t i = 0; i < v->n_merges; i++)
 		if (merges[i].left >= v->n_tokens || merges[i].right >= v->n_tokens || merges[i].merged >= v->n_tokens)
 			return ds_fail(err, -EINVAL, "merge %u of the image has a token out of range", i);
+	if (image->header->sections[DS_SECTION_SCORES].size > 0) {
+		scores = section(image, DS_SECTION_SCORES, v->n_tokens, sizeof(*scores), err);
+		if (!scores)
+			return -EINVAL;
+	}
 	image->vocabulary = (struct ds_vocabulary){
 		.tokenizer = v->tokenizer,
 		.tokens = image->tokens,
 		.n_tokens = v->n_tokens,
 		.merges = merges,
 		.n_merges = v->n_merges,
+		.scores = scores,
 		.n_patterns = v->n_patterns,
 		.nfc = v->nfc,
 		.ignore_merges = v->ignore_merges,
 		.add_bos = v->add_bos,
+		.add_space_prefix = v->add_space_prefix,
 		.bos = v->bos,
+		.unknown = v->unknown,
 		.n_eos = v->n_eos,
 	};
 	memcpy(image->vocabulary.eos, v->eos, sizeof(v->eos));
@@ -232,19 +244,20 @@ static int check_tensor(const struct ds_image *image, uint32_t i, struct ds_erro
 {
 	const struct ds_image_section *s = &image->header->sections[DS_SECTION_TENSORS];
 	const struct ds_image_tensor *t = &image->tensors[i];
-	uint64_t count = count_elements(t);
+	uint64_t count = count_elements(t), cols;
 
 	if (!is_text(t->name, sizeof(t->name)) || !*t->name)
 		return ds_fail(err, -EINVAL, "tensor %u of the image has no name", i);
 	if (i > 0 && strcmp(image->tensors[i - 1].name, t->name) >= 0)
 		return ds_fail(err, -EINVAL, "tensor %s of the image is out of order", t->name);
-	if (t->dtype < DS_DTYPE_F32 || t->dtype > DS_DTYPE_BF16 || count == 0)
+	if (!ds_dtype_info(t->dtype) || count == 0)
 		return ds_fail(err, -EINVAL, "tensor %s of the image has type %u and %u dimensions", t->name, t->dtype,
 			       t->n_dims);
 	if (t->size == 0 || t->offset % DS_IMAGE_TENSOR_ALIGN || t->offset < s->offset ||
 	    t->offset - s->offset > s->size || t->size > s->size - (t->offset - s->offset))
 		return ds_fail(err, -EINVAL, "tensor %s of the image is out of place", t->name);
-	if (t->layout == 0 && t->size < count * ds_dtype_size((enum ds_dtype)t->dtype))
+	cols = t->shape[t->n_dims - 1];
+	if (t->layout == 0 && t->size < count / cols * ds_row_size((enum ds_dtype)t->dtype, cols))
 		return ds_fail(err, -EINVAL, "tensor %s of the image has %llu bytes, its shape needs more", t->name,
 			       (unsigned long long)t->size);
 	return 0;

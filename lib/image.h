@@ -10,7 +10,7 @@
 #include <deepseekd/model.h>
 
 #define DS_IMAGE_MAGIC 0x31676d4964736c64ull
-#define DS_IMAGE_VERSION 1u
+#define DS_IMAGE_VERSION 2u
 #define DS_IMAGE_SECTION_ALIGN 4096u
 #define DS_IMAGE_TENSOR_ALIGN 64u
 #define DS_IMAGE_NAME_MAX 96
@@ -20,6 +20,7 @@ enum ds_image_section_id {
 	DS_SECTION_VOCABULARY,	 /* struct ds_image_vocabulary; size 0: the model has no tokenizer */
 	DS_SECTION_TOKENS,	 /* struct ds_image_token [n_tokens] */
 	DS_SECTION_MERGES,	 /* struct ds_merge [n_merges] */
+	DS_SECTION_SCORES,	 /* float [n_tokens], or nothing */
 	DS_SECTION_TEXT,	 /* bytes of tokens and patterns, each followed by a NUL */
 	DS_SECTION_TENSOR_TABLE, /* struct ds_image_tensor [n_tensors] */
 	DS_SECTION_TENSORS,
@@ -54,8 +55,8 @@ struct ds_image_vocabulary {
 	uint32_t n_tokens, n_merges, n_patterns, n_eos;
 	struct ds_image_text patterns[DS_MAX_PATTERNS];
 	uint32_t eos[DS_MAX_EOS];
-	uint32_t bos;
-	uint8_t nfc, ignore_merges, add_bos, reserved;
+	uint32_t bos, unknown;
+	uint8_t nfc, ignore_merges, add_bos, add_space_prefix;
 };
 
 struct ds_image_tensor {

@@ -121,6 +121,7 @@ static int read_vocabulary(const struct ds_vector_case *c, struct vocabulary *v,
 	v->v.ignore_merges = json_is_true(json_object_get(json, "ignore_merges"));
 	v->v.nfc = json_is_true(json_object_get(json, "nfc"));
 	v->v.bos = DS_NO_TOKEN;
+	v->v.unknown = DS_NO_TOKEN;
 	return read_merges(json, v, err);
 }
 

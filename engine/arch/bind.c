@@ -38,7 +38,7 @@ static int check_layout(const struct ds_bind *bind, const struct ds_image_tensor
 	for (uint32_t i = 0; i < tensor->n_dims; i++)
 		n *= tensor->shape[i];
 	if (tensor->n_dims == 1) {
-		layout.size = n * ds_dtype_size(tensor->dtype);
+		layout.size = ds_row_size(tensor->dtype, n);
 	} else {
 		r = bind->setup->ops->plan(&desc, bind->setup->precision, &layout, bind->err);
 		if (r < 0)
@@ -82,8 +82,7 @@ static int bind_weight(const struct ds_bind *bind, struct ds_weight *weight, con
 	r = check_shape(bind, tensor, shape, n_dims);
 	if (r < 0)
 		return r;
-	if (tensor->dtype != DS_DTYPE_F32 && (tensor->n_dims == 1 || (tensor->dtype != DS_DTYPE_F16 &&
-								      tensor->dtype != DS_DTYPE_BF16)))
+	if (tensor->dtype != DS_DTYPE_F32 && tensor->n_dims == 1)
 		return ds_fail(bind->err, -EINVAL, "tensor %s has type %u, which is not one it may have", name,
 			       tensor->dtype);
 	r = check_layout(bind, tensor);

@@ -53,7 +53,7 @@ struct ds_kv {
 	void *data; /* [n_pages][page_tokens][width] */
 	enum ds_dtype dtype;
 	uint32_t page_tokens;
-	uint32_t width; /* MLA: kv_lora + qk_rope */
+	uint32_t width; /* MLA: kv_lora + qk_rope; else n_kv_heads * head_dim, of keys and of values */
 };
 
 /* y (n, w.rows) = x (n, w.cols) * w^T, added to y when @add. */
@@ -99,13 +99,27 @@ struct ds_route {
 	float scale;
 };
 
-/* Rotate pairs (2i, 2i + 1) of each head by position * frequencies[i] (RoPE, arXiv:2104.09864), in place. */
+/* Rotate pairs (2i, 2i + 1) of each head by position * frequencies[i] (RoPE, arXiv:2104.09864), in place; with @halves,
+ * pairs (i, i + width / 2). */
 struct ds_rope {
 	float *x;
 	const float *frequencies; /* (width / 2), from alloc() */
 	const struct ds_rows *rows;
 	uint32_t n_heads, width;
 	uint32_t row_stride, head_stride; /* elements */
+	bool halves;
+};
+
+/* Grouped-query attention (arXiv:2305.13245): query head h reads key head h / (n_heads / n_kv_heads),
+ *   y[r][h] = sum_t softmax(scale * q[r][h] . k_t)_t v_t
+ * over the positions t <= positions[r] of the row's sequence; k and v are caches of width n_kv_heads * head_dim. */
+struct ds_attention {
+	float *y;	/* (n, heads, head_dim) */
+	const float *q; /* (n, heads, head_dim) */
+	const struct ds_kv *k, *v;
+	const struct ds_rows *rows;
+	uint32_t n_heads, n_kv_heads, head_dim;
+	float scale;
 };
 
 /* MLA in absorbed form (arXiv:2405.04434, section 2.1 and appendix C): for row r and head h
@@ -167,4 +181,7 @@ struct ds_backend_ops {
 	void (*swiglu)(void *self, float *y, const float *gate, const float *up, uint64_t count);
 	/* y (n, width) = x[indices[i]], @indices in host memory. */
 	void (*gather)(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n);
+	void (*attention)(void *self, const struct ds_attention *op);
+	/* y (n, width) += bias (width) in every row. */
+	void (*add_bias)(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
 };

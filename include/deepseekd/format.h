@@ -16,19 +16,36 @@ struct ds_file {
 	uint64_t size;
 };
 
+/* DeepSeek's FP8 keeps its scales apart: one F32 for each tile of @tile_rows x @tile_cols elements of the matrix in the
+ * file, the tiles of a row of tiles one after the other. */
+struct ds_scales {
+	uint32_t file;
+	uint64_t offset; /* of the tile that holds element (0, 0) of the matrix in the file */
+	uint32_t tile_rows, tile_cols; /* 0: there are no scales */
+	uint64_t first_row;	       /* of the part, in that matrix */
+	uint64_t cols;		       /* of that matrix: a row of tiles has cols / tile_cols of them, rounded up */
+};
+
 /* A rectangle of one tensor and where its elements lie. The tensor's shape is flattened to (rows, cols), cols being the
- * last dimension; the part fills rows [row, row + n_rows). */
+ * last dimension; the part fills rows [row, row + n_rows).
+ * The loader stores what has the tensor's type as it is, and converts anything to a F32 tensor, exactly. A part of type FP8
+ * is a plain matrix of e4m3 bytes with @scales apart; it fills tensors of type FP8 and F32. */
 struct ds_part {
 	uint32_t tensor; /* the index that tensor() gave */
 	uint64_t row, n_rows;
 	uint32_t file;	 /* index into the files */
 	uint64_t offset; /* of the first element in the file */
-	enum ds_dtype dtype; /* in the file; F16 and BF16 widen to a F32 tensor exactly, no other conversion exists */
-	bool transposed;     /* the file holds (cols, n_rows) */
+	uint64_t stride; /* bytes from row to row in the file; 0: they lie one after the other */
+	enum ds_dtype dtype; /* in the file */
+	bool transposed;     /* the file holds (cols, n_rows), each of its rows being whole blocks: only into F32, or between
+			      * equal float types; no stride */
+	struct ds_scales scales;
 };
 
 /* What the loader offers while a checkpoint is described. Every call copies what it is given.
- * The loader checks bounds, overlaps and completeness; errors come back as sentences. */
+ * The loader checks bounds, overlaps and completeness; errors come back as sentences.
+ * Who needs only a vocabulary leaves hparams, tensor and part NULL: then files without any of them are welcome too, for
+ * example a tokenizer.json alone or a GGUF of no tensors. */
 struct ds_builder {
 	size_t size;
 	void *self;

@@ -20,6 +20,13 @@
  *   layers.N.k_b               (heads, r, dk)               the key half of kv_b, transposed per head (absorbed form)
  *   layers.N.v_b               (heads, dv, r)               the value half of kv_b
  *   layers.N.attention_output  (hidden, heads * dv)
+ * Grouped-query attention (architecture llama: Llama, Qwen2, Qwen3); g = n_kv_heads, hd = head_dim. A head's rows are in
+ * the order of Hugging Face, so that element i is rotated with element i + hd / 2:
+ *   layers.N.q                 (heads * hd, hidden)         layers.N.k, v (g * hd, hidden)
+ *   layers.N.q_bias            (heads * hd) F32             layers.N.k_bias, v_bias (g * hd) F32, only if qkv_bias
+ *   layers.N.q_norm, k_norm    (hd)                         F32, only if qk_norm
+ *   layers.N.attention_output  (hidden, heads * hd)
+ *   output may be absent: then it is token_embedding
  * Dense feed-forward:
  *   layers.N.ffn_gate, ffn_up  (ff, hidden)                 ffn_down (hidden, ff)
  * Mixture of experts:
@@ -35,11 +42,80 @@
 
 #include "base.h"
 
+/* How elements are stored. A row is a sequence of blocks of so many elements; no block straddles rows. What the bytes of
+ * a block mean is defined in quants.h. */
 enum ds_dtype {
 	DS_DTYPE_F32 = 1,
 	DS_DTYPE_F16,
 	DS_DTYPE_BF16,
+	DS_DTYPE_Q4_0,
+	DS_DTYPE_Q4_1,
+	DS_DTYPE_Q5_0,
+	DS_DTYPE_Q5_1,
+	DS_DTYPE_Q8_0,
+	DS_DTYPE_Q2_K,
+	DS_DTYPE_Q3_K,
+	DS_DTYPE_Q4_K,
+	DS_DTYPE_Q5_K,
+	DS_DTYPE_Q6_K,
+	DS_DTYPE_IQ4_NL,
+	DS_DTYPE_IQ4_XS,
+	DS_DTYPE_MXFP4,
+	DS_DTYPE_FP8, /* DeepSeek's: an F32 scale, then 128 bytes of e4m3; the last block of a row may be padded with 0 */
+	DS_N_DTYPES,
 };
+
+struct ds_dtype_info {
+	const char *name;
+	uint32_t block; /* elements */
+	uint32_t size;	/* bytes of a block */
+};
+
+/* NULL: no such type. */
+static inline const struct ds_dtype_info *ds_dtype_info(uint32_t dtype)
+{
+	static const struct ds_dtype_info infos[DS_N_DTYPES] = {
+		[DS_DTYPE_F32] = {"F32", 1, 4},
+		[DS_DTYPE_F16] = {"F16", 1, 2},
+		[DS_DTYPE_BF16] = {"BF16", 1, 2},
+		[DS_DTYPE_Q4_0] = {"Q4_0", 32, 18},
+		[DS_DTYPE_Q4_1] = {"Q4_1", 32, 20},
+		[DS_DTYPE_Q5_0] = {"Q5_0", 32, 22},
+		[DS_DTYPE_Q5_1] = {"Q5_1", 32, 24},
+		[DS_DTYPE_Q8_0] = {"Q8_0", 32, 34},
+		[DS_DTYPE_Q2_K] = {"Q2_K", 256, 84},
+		[DS_DTYPE_Q3_K] = {"Q3_K", 256, 110},
+		[DS_DTYPE_Q4_K] = {"Q4_K", 256, 144},
+		[DS_DTYPE_Q5_K] = {"Q5_K", 256, 176},
+		[DS_DTYPE_Q6_K] = {"Q6_K", 256, 210},
+		[DS_DTYPE_IQ4_NL] = {"IQ4_NL", 32, 18},
+		[DS_DTYPE_IQ4_XS] = {"IQ4_XS", 256, 136},
+		[DS_DTYPE_MXFP4] = {"MXFP4", 32, 17},
+		[DS_DTYPE_FP8] = {"FP8", 128, 132},
+	};
+
+	return dtype > 0 && dtype < DS_N_DTYPES ? &infos[dtype] : NULL;
+}
+
+/* Bytes of a row of @cols elements of a known type. */
+static inline uint64_t ds_row_size(enum ds_dtype dtype, uint64_t cols)
+{
+	const struct ds_dtype_info *info = ds_dtype_info(dtype);
+
+	return (cols / info->block + (cols % info->block > 0)) * info->size;
+}
+
+/* A float as it is, not a block of quantised ones? */
+static inline bool ds_dtype_is_float(enum ds_dtype dtype)
+{
+	return dtype == DS_DTYPE_F32 || dtype == DS_DTYPE_F16 || dtype == DS_DTYPE_BF16;
+}
+
+/* Bytes of one element of a float type. */
+static inline size_t ds_dtype_size(enum ds_dtype dtype)
+{
+	return dtype == DS_DTYPE_F32 ? 4 : 2;
+}
 
 #define DS_MAX_DIMS 4
 
@@ -53,7 +129,12 @@ struct ds_tensor_desc {
 enum ds_rope_scaling {
 	DS_ROPE_PLAIN,
 	DS_ROPE_YARN, /* arXiv:2309.00071, with DeepSeek's mscale folded into the softmax scale */
+	DS_ROPE_LINEAR, /* every frequency divided by rope_factor */
+	DS_ROPE_LLAMA3, /* slow waves divided by rope_factor, those between low_freq_factor and high_freq_factor blended */
+	DS_ROPE_DIVISORS, /* frequency i divided by rope_divisors[i] */
 };
+
+#define DS_MAX_ROPE_PAIRS 128
 
 enum ds_expert_scoring {
 	DS_SCORING_SOFTMAX, /* V2: groups by their best expert */
@@ -62,7 +143,7 @@ enum ds_expert_scoring {
 
 /* Plain data, stored in the image as it is: only fixed-size little-endian members, no padding that matters. */
 struct ds_hparams {
-	char architecture[32]; /* "deepseek" */
+	char architecture[32]; /* "deepseek", "llama" */
 	uint32_t vocab, hidden, n_layers, n_heads;
 	uint32_t context; /* max_position_embeddings */
 	uint32_t ff;	  /* width of a dense layer */
@@ -71,6 +152,12 @@ struct ds_hparams {
 	uint32_t rope_scaling; /* enum ds_rope_scaling */
 	float rope_factor, rope_beta_fast, rope_beta_slow, rope_mscale, rope_mscale_all_dim;
 	uint32_t rope_original_context;
+	float rope_low_freq_factor, rope_high_freq_factor;
+	float rope_divisors[DS_MAX_ROPE_PAIRS];
+	float rope_magnitude; /* of YaRN outside of MLA: what cosines and sines are multiplied by; 0: by 1 */
+	/* grouped-query attention (0: MLA) */
+	uint32_t n_kv_heads, head_dim;
+	uint32_t qkv_bias, qk_norm; /* 0 or 1 */
 	/* MLA */
 	uint32_t q_lora; /* 0: queries have no low rank */
 	uint32_t kv_lora, qk_nope, qk_rope, v_head;
@@ -88,6 +175,7 @@ enum {
 	DS_TOKEN_SPECIAL = 1u << 0, /* control: never shown to a person */
 	DS_TOKEN_ADDED = 1u << 1,   /* matched in the raw text before splitting */
 	DS_TOKEN_UNUSED = 1u << 2,  /* a row of the embedding without a text */
+	DS_TOKEN_BYTE = 1u << 3,    /* stands in for one byte that no other token has (spm) */
 };
 
 #define DS_NO_TOKEN UINT32_MAX
@@ -106,23 +194,20 @@ struct ds_merge {
 };
 
 struct ds_vocabulary {
-	const char *tokenizer; /* entry of a tokenizer plugin: "bpe" */
+	const char *tokenizer; /* entry of a tokenizer plugin: "bpe", "spm" */
 	const struct ds_token *tokens; /* [n_tokens], index = id; n_tokens <= hparams.vocab */
 	uint32_t n_tokens;
 	const struct ds_merge *merges; /* [n_merges] */
 	uint32_t n_merges;
+	const float *scores; /* [n_tokens], spm: of two neighbours the pair whose token has the highest score is joined first */
 	const char *patterns[DS_MAX_PATTERNS]; /* split patterns, applied in order, each on the pieces of the last */
 	uint32_t n_patterns;
 	bool nfc;	    /* normalise text to NFC first */
 	bool ignore_merges; /* a piece that is a token is not merged */
 	bool add_bos;	    /* raw text (not chat) starts with bos */
+	bool add_space_prefix; /* spm: text is taken as if a space came before it */
 	uint32_t bos;	    /* DS_NO_TOKEN: none */
+	uint32_t unknown;   /* spm: for what no token spells; DS_NO_TOKEN: none */
 	uint32_t eos[DS_MAX_EOS];
 	uint32_t n_eos;
 };
-
-/* Bytes of one element. */
-static inline size_t ds_dtype_size(enum ds_dtype dtype)
-{
-	return dtype == DS_DTYPE_F32 ? 4 : 2;
-}

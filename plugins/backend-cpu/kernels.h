@@ -8,7 +8,7 @@
 #include <deepseekd/model.h>
 
 enum {
-	DS_KERNEL_DTYPES = DS_DTYPE_BF16 + 1, /* tables are indexed by enum ds_dtype */
+	DS_KERNEL_DTYPES = DS_N_DTYPES, /* tables are indexed by enum ds_dtype */
 	DS_KERNEL_ROWS = 8, /* rows of activations that one call takes */
 };
 

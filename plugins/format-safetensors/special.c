@@ -115,6 +115,7 @@ int ds_special_read(struct ds_vocabulary *v, const struct ds_checkpoint *c, stru
 	uint32_t eos;
 	int r;
 
+	v->unknown = DS_NO_TOKEN;
 	v->add_bos = template_adds_bos(json_object_get(c->tokenizer, "post_processor"));
 	r = ds_json_bool(&v->add_bos, c->tokenizer_config, TOKENIZER_CONFIG_FILE, "add_bos_token", err);
 	if (r < 0)

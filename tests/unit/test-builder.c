@@ -225,9 +225,9 @@ static void parts_may_come_in_any_order_from_any_file(void **state)
 	uint32_t t;
 
 	assert_int_equal(add(c, "experts", DS_DTYPE_BF16, 10, 4, &t, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){t, 7, 3, 1, 1000, DS_DTYPE_BF16, false}, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){t, 0, 2, 1, 2000, DS_DTYPE_BF16, false}, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){t, 2, 5, 0, 3000, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 7, 3, 1, 1000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 2, 1, 2000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 2, 5, 0, 3000, 0, DS_DTYPE_BF16, false}, NULL), 0);
 	image = build(c);
 	for (uint64_t k = 0; k < 4; k++) {
 		assert_int_equal(half(image, "experts", 0, k), word_at(1, 2000 + 2 * k));
@@ -245,8 +245,8 @@ static void a_transposed_part_is_turned(void **state)
 	uint32_t t;
 
 	assert_int_equal(add(c, "turned", DS_DTYPE_BF16, 10, 6, &t, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 100, DS_DTYPE_BF16, true}, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){t, 4, 6, 1, 500, DS_DTYPE_BF16, true}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 100, 0, DS_DTYPE_BF16, true}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 4, 6, 1, 500, 0, DS_DTYPE_BF16, true}, NULL), 0);
 	image = build(c);
 	for (uint64_t r = 0; r < 10; r++)
 		for (uint64_t k = 0; k < 6; k++)
@@ -267,8 +267,8 @@ static void sixteen_bits_widen_exactly(void **state)
 		assert_int_equal(setup(&fresh), 0);
 		c = fresh;
 		assert_int_equal(add(c, "plain", DS_DTYPE_F32, 2, 15000, &t, NULL), 0);
-		assert_int_equal(part(c, (struct ds_part){t, 0, 1, 0, 0, types[i], false}, NULL), 0);
-		assert_int_equal(part(c, (struct ds_part){t, 1, 1, 0, 30000, types[i], true}, NULL), 0);
+		assert_int_equal(part(c, (struct ds_part){t, 0, 1, 0, 0, 0, types[i], false}, NULL), 0);
+		assert_int_equal(part(c, (struct ds_part){t, 1, 1, 0, 30000, 0, types[i], true}, NULL), 0);
 		image = build(c);
 		for (uint64_t k = 0; k < 30000; k++) {
 			uint16_t word = word_at(0, 2 * k);
@@ -298,9 +298,9 @@ static void a_tensor_of_many_chunks_arrives(void **state)
 		c->files[f].size = size;
 	}
 	assert_int_equal(add(c, "blocks", DS_DTYPE_BF16, ROWS, COLS, &plain, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){plain, 0, ROWS, 0, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){plain, 0, ROWS, 0, 0, 0, DS_DTYPE_BF16, false}, NULL), 0);
 	assert_int_equal(add(c, "turned", DS_DTYPE_F32, ROWS, COLS, &turned, NULL), 0);
-	assert_int_equal(part(c, (struct ds_part){turned, 0, ROWS, 1, 0, DS_DTYPE_BF16, true}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){turned, 0, ROWS, 1, 0, 0, DS_DTYPE_BF16, true}, NULL), 0);
 	image = build(c);
 	for (uint64_t r = 0; r < ROWS; r += r < ROWS - 8 ? 7 : 1)
 		for (uint64_t k = 0; k < COLS; k += 3) {
@@ -385,18 +385,18 @@ static void parts_that_cannot_be_are_refused(void **state)
 	assert_int_equal(add(c, "t", DS_DTYPE_BF16, 10, 100, &t, NULL), 0);
 	{
 		const struct ds_part wrong[] = {
-			{t + 1, 0, 10, 0, 0, DS_DTYPE_BF16, false},
-			{t, 0, 10, 2, 0, DS_DTYPE_BF16, false},
-			{t, 0, 11, 0, 0, DS_DTYPE_BF16, false},
-			{t, 10, 1, 0, 0, DS_DTYPE_BF16, false},
-			{t, 5, UINT64_MAX - 2, 0, 0, DS_DTYPE_BF16, false},
-			{t, UINT64_MAX, 2, 0, 0, DS_DTYPE_BF16, false},
-			{t, 0, 0, 0, 0, DS_DTYPE_BF16, false},
-			{t, 0, 10, 0, FILE_SIZE - 1999, DS_DTYPE_BF16, false},
-			{t, 0, 10, 0, FILE_SIZE + 1, DS_DTYPE_BF16, false},
-			{t, 0, 10, 0, UINT64_MAX - 10, DS_DTYPE_BF16, false},
+			{t + 1, 0, 10, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, 0, 10, 2, 0, 0, DS_DTYPE_BF16, false},
+			{t, 0, 11, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, 10, 1, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, 5, UINT64_MAX - 2, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, UINT64_MAX, 2, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, 0, 0, 0, 0, 0, DS_DTYPE_BF16, false},
+			{t, 0, 10, 0, FILE_SIZE - 1999, 0, DS_DTYPE_BF16, false},
+			{t, 0, 10, 0, FILE_SIZE + 1, 0, DS_DTYPE_BF16, false},
+			{t, 0, 10, 0, UINT64_MAX - 10, 0, DS_DTYPE_BF16, false},
 		};
-		const struct ds_part strange = {t, 0, 10, 0, 0, DS_DTYPE_F16, false};
+		const struct ds_part strange = {t, 0, 10, 0, 0, 0, DS_DTYPE_F16, false};
 
 		for (size_t i = 0; i < DS_ARRAY_SIZE(wrong); i++)
 			assert_int_equal(part(c, wrong[i], &err), -EINVAL);
@@ -432,8 +432,7 @@ static void every_row_is_given_exactly_once(void **state)
 		assert_int_equal(add(c, "t", DS_DTYPE_BF16, 10, 4, &t, NULL), 0);
 		for (unsigned p = 0; p < 3 && cases[i].rows[p][1] > 0; p++)
 			assert_int_equal(part(c,
-					      (struct ds_part){t, cases[i].rows[p][0], cases[i].rows[p][1], 0, 0,
-							       DS_DTYPE_BF16, false},
+					      (struct ds_part){t, cases[i].rows[p][0], cases[i].rows[p][1], 0, 0, 0, DS_DTYPE_BF16, false},
 					      NULL),
 					 0);
 		assert_int_equal(plan_all(c, &err), -EINVAL);

@@ -179,7 +179,7 @@ struct change {
 
 static const struct change changes[] = {
 	HEADER(magic, 1, "not a model image"),
-	HEADER(version, 2, "version 2, this is 1"),
+	HEADER(version, 1, "version 1, this is 2"),
 	HEADER(size, 4096, "the image says 4096 bytes"),
 	HEADER(n_tensors, 3, "tensor table"),
 	HEADER(n_tensors, UINT32_MAX, "tensor table"),
@@ -201,6 +201,8 @@ static const struct change changes[] = {
 	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, n_eos, UINT32_MAX, "end tokens"),
 	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, eos[0], 4, "end token 4 is out of range"),
 	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, bos, 4, "first token 4 is out of range"),
+	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, unknown, 4, "unknown token 4 is out of range"),
+	HEADER(sections[DS_SECTION_SCORES].size, 4, "text of the image is out of place"),
 	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, patterns[1].size, UINT32_MAX, "pattern 1"),
 	IN(DS_SECTION_VOCABULARY, ds_image_vocabulary, patterns[0].size, 2, "pattern 0"),
 	IN(DS_SECTION_TOKENS, ds_image_token, text.offset, UINT32_MAX, "text of token 0"),
@@ -209,7 +211,7 @@ static const struct change changes[] = {
 	IN(DS_SECTION_MERGES, ds_merge, merged, 4, "merge 0"),
 	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, name[0], 'z', "tensor second of the image is out of order"),
 	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, name[0], 0, "tensor 0 of the image has no name"),
-	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, dtype, 9, "type 9"),
+	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, dtype, 99, "type 99"),
 	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, n_dims, 5, "5 dimensions"),
 	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, n_dims, 0, "0 dimensions"),
 	IN(DS_SECTION_TENSOR_TABLE, ds_image_tensor, shape[0], 0, "tensor first"),
