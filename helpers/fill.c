@@ -1,8 +1,7 @@
 /* fill.c - one tensor after the other, a few MiB of whole blocks at a time. */
 #include "fill.h"
 
-#include "dtype.h"
-
+#include <deepseekd/quants.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -79,7 +78,7 @@ static void transpose(void *to, enum ds_dtype type, const void *raw, enum ds_dty
 			char *y = (char *)to + (r * cols + c) * to_size;
 
 			if (from != type)
-				ds_widen((float *)(void *)y, x, from, 1);
+				ds_dequantize_block((float *)(void *)y, x, from);
 			else if (size == 4)
 				memcpy(y, x, 4);
 			else
@@ -118,7 +117,7 @@ static int read_rows(struct fill *f, const struct ds_model_tensor *t, const stru
 	}
 	r = read_at(f, part, as_it_is ? to : f->raw, n_rows * row_size, part->offset + first * row_size, err);
 	if (r == 0 && !as_it_is)
-		ds_widen(to, f->raw, part->dtype, n_rows * t->cols);
+		ds_dequantize_row(to, f->raw, part->dtype, n_rows * t->cols);
 	return r;
 }
 

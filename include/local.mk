@@ -6,6 +6,7 @@ plugin_abi_headers = \
 	include/deepseekd/format.h \
 	include/deepseekd/model.h \
 	include/deepseekd/plugin.h \
+	include/deepseekd/quants.h \
 	include/deepseekd/sampler.h \
 	include/deepseekd/tokenizer.h
 

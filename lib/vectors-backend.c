@@ -418,7 +418,7 @@ static void run_kv_store(struct run *run)
 	run->ops->kv_store(run->self, &kv, x, kv.width, &rows);
 	run->r = run->ops->sync(run->self, run->err);
 	run->ops->read(run->self, raw, kv.data, count * ds_dtype_size(kv.dtype));
-	ds_widen(wide, raw, kv.dtype, count);
+	ds_dequantize_row(wide, raw, kv.dtype, count);
 	answer(run, "y", output(run, wide, count), false, count);
 }
 

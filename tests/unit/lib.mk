@@ -1,5 +1,5 @@
 lib_tests = tests/unit/test-chat tests/unit/test-event tests/unit/test-image tests/unit/test-known-answers \
-	tests/unit/test-message tests/unit/test-plugins tests/unit/test-sandbox
+	tests/unit/test-message tests/unit/test-plugins tests/unit/test-quants tests/unit/test-sandbox
 if HAVE_CMOCKA
 check_PROGRAMS += $(lib_tests)
 TESTS += $(lib_tests)
@@ -27,3 +27,6 @@ tests_unit_test_known_answers_LDADD = lib/libdsplugins.a lib/libds.a $(JANSSON_L
 tests_unit_test_sandbox_SOURCES = tests/unit/test-sandbox.c
 tests_unit_test_sandbox_CPPFLAGS = $(lib_test_cppflags)
 tests_unit_test_sandbox_LDADD = lib/libds.a $(CMOCKA_LIBS)
+tests_unit_test_quants_SOURCES = tests/unit/test-quants.c
+tests_unit_test_quants_CPPFLAGS = $(lib_test_cppflags)
+tests_unit_test_quants_LDADD = $(CMOCKA_LIBS) -lm
