@@ -2,6 +2,7 @@
 #include "source.h"
 
 #include <deepseekd/quants.h>
+#include <fcntl.h>
 #include <string.h>
 
 #define FP8_BLOCK sizeof(((struct ds_block_fp8 *)0)->qs)
@@ -238,4 +239,26 @@ int ds_source_read(struct ds_source *source, const struct ds_model_tensor *t, ui
 		n_rows -= n;
 	}
 	return 0;
+}
+
+void ds_source_advise(const struct ds_source *source, const struct ds_model_tensor *t, uint64_t row, uint64_t n_rows,
+		      int advice)
+{
+	const struct ds_file *files = ds_model_builder_files(source->builder);
+	uint64_t end = t->rows - row < n_rows ? t->rows : row + n_rows;
+
+	for (const struct ds_part *p = find_part(t, row); row < end; row = p->row + p->n_rows, p++) {
+		uint64_t first = row - p->row, last = end - p->row < p->n_rows ? end - p->row : p->n_rows;
+		uint64_t row_size = ds_part_row_size(p, p->transposed ? p->n_rows : t->cols);
+		uint64_t stride = p->stride ? p->stride : row_size;
+
+		if (p->transposed && (advice == POSIX_FADV_DONTNEED ? last < p->n_rows : first > 0))
+			continue;
+		if (p->transposed) {
+			first = 0;
+			last = t->cols;
+		}
+		posix_fadvise(files[p->file].fd, (off_t)(p->offset + first * stride),
+			      (off_t)((last - first - 1) * stride + row_size), advice);
+	}
 }

@@ -27,6 +27,11 @@ void ds_source_deinit(struct ds_source *source);
 int ds_source_read(struct ds_source *source, const struct ds_model_tensor *t, uint64_t row, uint64_t n_rows, void *to,
 		   struct ds_error *err);
 
+/* Tell the kernel what becomes of the bytes of these rows in their files (posix_fadvise). A turned part is told of as a
+ * whole, when its first rows are needed or its last ones were. */
+void ds_source_advise(const struct ds_source *source, const struct ds_model_tensor *t, uint64_t row, uint64_t n_rows,
+		      int advice);
+
 /* A buffer that holds @needed bytes, its old content being of no interest. */
 int ds_source_reserve(void **buffer, size_t *size, size_t needed, struct ds_error *err);
 
