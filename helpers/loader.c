@@ -211,6 +211,7 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 		.kv_size_per_token = kv_size(h, precision, kv_type),
 		.scratch_size = scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
+		.context = l->context,
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
 }
