@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 {
 	static const struct ds_helper loader = {
 		.name = "ds-loader",
-		.kinds = DS_KIND(DS_PLUGIN_FORMAT) | DS_KIND(DS_PLUGIN_BACKEND),
+		.kinds = DS_KIND(DS_PLUGIN_FORMAT) | DS_KIND(DS_PLUGIN_BACKEND) | DS_KIND(DS_PLUGIN_DIALECT),
 		.serve = ds_loader_serve,
 	};
 

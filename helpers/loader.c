@@ -152,6 +152,32 @@ static int describe(struct loader *l, struct ds_error *err)
 		       l->n_files ? ", the first being " : "", l->n_files ? l->files[0].name : "");
 }
 
+/* The entry that recognizes what the checkpoint was taught; "": none does, and there is no chat. */
+static const char *recognize_dialect(struct loader *l)
+{
+	const struct ds_habits habits = ds_model_builder_habits(l->builder);
+	const struct ds_plugin *plugin;
+
+	for (size_t i = 0; (plugin = ds_plugins_next(l->plugins, DS_PLUGIN_DIALECT, &i));)
+		for (const struct ds_entry *e = plugin->entries; e->name; e++) {
+			const struct ds_dialect_ops *dialect = e->ops;
+
+			if (dialect->recognizes && dialect->recognizes(&habits))
+				return e->name;
+		}
+	return "";
+}
+
+/* The dialect @wish, which has to be there, or with "auto" the one that is recognized. */
+static int choose_dialect(struct loader *l, const char *wish, struct ds_error *err)
+{
+	if (strcmp(wish, "auto") == 0)
+		wish = recognize_dialect(l);
+	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
+		return -ENOENT;
+	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
+}
+
 static uint64_t multiply(uint64_t a, uint64_t b)
 {
 	uint64_t product;
@@ -256,8 +282,8 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
 	if (r == 0)
 		r = describe(l, err);
-	if (r == 0 && strcmp(w.dialect, "auto") != 0)
-		r = ds_image_writer_dialect(ds_model_builder_image(l->builder), w.dialect, err);
+	if (r == 0)
+		r = choose_dialect(l, w.dialect, err);
 	if (r == 0)
 		r = ds_model_builder_plan(l->builder, l->backend, w.precision, err);
 	if (r == 0)
