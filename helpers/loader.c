@@ -133,6 +133,18 @@ static int choose_backend(struct loader *l, const char *name, struct ds_error *e
 	return 0;
 }
 
+/* The dialect @wish, which has to be there, or with "auto" the one that is recognized. */
+static int choose_dialect(struct loader *l, const char *wish, struct ds_error *err)
+{
+	const struct ds_habits habits = ds_model_builder_habits(l->builder);
+
+	if (strcmp(wish, "auto") == 0)
+		wish = ds_recognize_dialect(l->plugins, &habits);
+	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
+		return -ENOENT;
+	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
+}
+
 static uint64_t multiply(uint64_t a, uint64_t b)
 {
 	uint64_t product;
@@ -238,8 +250,8 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
 	if (r == 0)
 		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
-	if (r == 0 && strcmp(w.dialect, "auto") != 0)
-		r = ds_image_writer_dialect(ds_model_builder_image(l->builder), w.dialect, err);
+	if (r == 0)
+		r = choose_dialect(l, w.dialect, err);
 	if (r == 0)
 		r = ds_model_builder_plan(l->builder, l->backend, w.precision, err);
 	if (r == 0)

@@ -7,7 +7,7 @@
  *   shards.c      all stored tensors of the checkpoint, checked against the index
  *   tensors.c     canonical tensors -> rectangles of stored ones
  *   tokenizer.c   tokenizer.json -> tokens and merges;  split.c  its split patterns;  special.c  bos and eos
- *   dialect.c     chat template -> name of a dialect
+ *   template.c    the text of the chat template
  *
  * Files are read with pread and believed in nothing; the first contradiction ends it with a sentence. */
 #pragma once
@@ -96,5 +96,5 @@ void ds_words_deinit(struct ds_words *words);
 int ds_split_read(struct ds_vocabulary *v, const json_t *tokenizer, struct ds_error *err);
 int ds_special_read(struct ds_vocabulary *v, const struct ds_checkpoint *c, struct ds_error *err);
 
-/* The dialect's name, or NULL if nothing tells. */
-int ds_dialect_detect(const char **name, const struct ds_checkpoint *c, struct ds_error *err);
+/* The chat template, "" if there is none, from malloc. */
+int ds_template_read(char **out, const struct ds_checkpoint *c, struct ds_error *err);

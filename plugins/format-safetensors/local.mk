@@ -3,13 +3,13 @@ noinst_LIBRARIES += plugins/format-safetensors/libformat-safetensors.a
 plugins_format_safetensors_libformat_safetensors_a_SOURCES = \
 	plugins/format-safetensors/checkpoint.c plugins/format-safetensors/checkpoint.h \
 	plugins/format-safetensors/config.c \
-	plugins/format-safetensors/dialect.c \
 	plugins/format-safetensors/header.c \
 	plugins/format-safetensors/json.c \
 	plugins/format-safetensors/shards.c \
 	plugins/format-safetensors/special.c \
 	plugins/format-safetensors/split.c \
 	plugins/format-safetensors/tensors.c \
+	plugins/format-safetensors/template.c \
 	plugins/format-safetensors/tokenizer.c
 plugins_format_safetensors_libformat_safetensors_a_CPPFLAGS = $(plugin_cppflags) $(JANSSON_CFLAGS)
 plugins_format_safetensors_libformat_safetensors_a_CFLAGS = $(plugin_cflags)
