@@ -12,7 +12,8 @@
  * expert_sum take the first value of "y", which makes matmul add; rope answers x as y; positions, "pages" (n, pages of a
  * row) and page_tokens stand for ds_rows and ds_kv; kv_store takes n_pages and answers the whole cache
  * (n_pages * page_tokens, width) as y, which was zero before; latent_attention takes the cache as "cache"
- * (n_pages * page_tokens, width) and answers z as y; scoring is "softmax" | "sigmoid". */
+ * (n_pages * page_tokens, width) and answers z as y; attention takes caches of that shape as "k" and "v"; add_bias takes
+ * the first value of "y"; scoring is "softmax" | "sigmoid". */
 #pragma once
 
 #include "model.h"
@@ -38,6 +39,7 @@ struct ds_weight {
 	uint32_t layout;
 	uint64_t n_experts;  /* leading dimension of a stack of matrices, else 1 */
 	uint64_t rows, cols; /* out, in */
+	const void *const *matrices; /* [n_experts]: where each matrix is; NULL: one after the other from @data */
 };
 
 /* Which rows a step computes. Arrays are host memory, valid until the operation is synced. */
