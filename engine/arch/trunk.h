@@ -26,10 +26,10 @@ struct ds_trunk {
 	const float *last_states;
 	const struct ds_weight *last_output;
 
-	float *frequencies;	 /* of rotated pairs */
-	float *x, *u;		 /* (n, hidden): the residual stream, and what a block reads of it */
-	float *gate, *up;	 /* (n, widest dense feed-forward) */
-	float *states;		 /* (n, hidden), after the last norm */
+	float *frequencies;     /* of rotated pairs */
+	float *x, *u;           /* (n, hidden): the residual stream, and what a block reads of it */
+	float *gate, *up;       /* (n, widest dense feed-forward) */
+	float *states;          /* (n, hidden), after the last norm */
 	float *picked, *logits; /* (max_logits, hidden), (max_logits, vocab) */
 
 	void *buffers[DS_TRUNK_MAX_BUFFERS];
@@ -44,7 +44,10 @@ struct ds_limit {
 	uint32_t min, max;
 };
 
-#define DS_LIMIT(field, min, max) {#field, offsetof(struct ds_hparams, field), min, max}
+#define DS_LIMIT(field, min, max)                                                                                      \
+	{                                                                                                              \
+#field, offsetof(struct ds_hparams, field), min, max                                                   \
+	}
 
 int ds_limits_check(const struct ds_hparams *p, const struct ds_limit *limits, size_t n, struct ds_error *err);
 
@@ -53,8 +56,8 @@ int ds_trunk_check(const struct ds_hparams *p, uint32_t rope_width, struct ds_er
 
 /* ---- binding ---- */
 
-/* Bind the embedding, the output and the norm before it, and take the memory of activations; dense feed-forward blocks are
- * at most @widest wide. Failures are in @bind. */
+/* Bind the embedding, the output and the norm before it, and take the memory of activations; dense feed-forward blocks
+ * are at most @widest wide. Failures are in @bind. */
 void ds_trunk_open(struct ds_trunk *t, struct ds_bind *bind, uint32_t rope_width, uint64_t widest);
 void ds_trunk_close(struct ds_trunk *t);
 
@@ -81,7 +84,8 @@ static inline void ds_matmul_add(struct ds_trunk *t, float *y, const float *x, c
 }
 
 /* Each of n rows of @width elements on its own. */
-static inline void ds_norm(struct ds_trunk *t, float *y, const float *x, const float *weight, uint32_t width, uint32_t n)
+static inline void ds_norm(struct ds_trunk *t, float *y, const float *x, const float *weight, uint32_t width,
+			   uint32_t n)
 {
 	t->ops->rms_norm(t->backend, y, width, x, width, weight, width, n, t->p.norm_eps);
 }

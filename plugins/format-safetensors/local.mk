@@ -6,6 +6,9 @@ plugins_format_safetensors_libformat_safetensors_a_SOURCES = \
 	plugins/format-safetensors/dialect.c \
 	plugins/format-safetensors/header.c \
 	plugins/format-safetensors/json.c \
+	plugins/format-safetensors/rope.c \
+	plugins/format-safetensors/routing.c \
+	plugins/format-safetensors/scales.c \
 	plugins/format-safetensors/shards.c \
 	plugins/format-safetensors/special.c \
 	plugins/format-safetensors/split.c \
@@ -19,4 +22,4 @@ format_safetensors_so_SOURCES = plugins/format-safetensors/plugin.c
 format_safetensors_so_CPPFLAGS = $(plugin_cppflags) $(JANSSON_CFLAGS)
 format_safetensors_so_CFLAGS = $(plugin_cflags)
 format_safetensors_so_LDFLAGS = $(plugin_ldflags)
-format_safetensors_so_LDADD = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+format_safetensors_so_LDADD = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS) -lm
