@@ -3,7 +3,8 @@ noinst_LIBRARIES += helpers/libloader.a
 helpers_libloader_a_SOURCES = \
 	helpers/builder.c helpers/builder.h \
 	helpers/fill.c helpers/fill.h \
-	helpers/loader.c helpers/loader.h
+	helpers/loader.c helpers/loader.h \
+	helpers/source.c helpers/source.h
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
 
 helper_PROGRAMS += helpers/ds-loader
