@@ -1,4 +1,5 @@
-backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-team
+backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-kernels-blocks \
+	tests/unit/test-team
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -14,6 +15,9 @@ tests_unit_test_backend_cpu_LDFLAGS = $(AM_LDFLAGS) \
 tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c
 tests_unit_test_kernels_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_kernels_LDADD = $(backend_cpu_test_ldadd)
+tests_unit_test_kernels_blocks_SOURCES = tests/unit/test-kernels-blocks.c
+tests_unit_test_kernels_blocks_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_kernels_blocks_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)
