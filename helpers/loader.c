@@ -163,23 +163,26 @@ static uint64_t add(uint64_t a, uint64_t b)
  * each of @parallel sequences, all F32. */
 uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 {
-	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head;
+	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head + 2ull * h->head_dim;
 	uint64_t ff = h->ff, experts = multiply(h->n_experts_used, add(2 * (uint64_t)h->moe_ff, h->hidden));
 	uint64_t row = add(4 * (uint64_t)h->hidden, multiply(h->n_heads, head));
 
 	row = add(row, add(2 * ff, add(experts, multiply(h->n_shared, 2 * (uint64_t)h->moe_ff))));
 	row = add(row, (uint64_t)h->q_lora + h->kv_lora + h->qk_rope + h->n_experts);
+	row = add(row, multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim));
 	return multiply(sizeof(float), add(multiply(row, STEP_ROWS), multiply(h->vocab, parallel)));
 }
 
-/* Bytes of the cache a token takes: a row of MLA's latent in every layer, the engine's block of multi-token prediction
- * being one of them. Exact precision keeps F32 whatever @kv_type says. */
+/* Bytes of the cache a token takes in all layers, the engine's block of multi-token prediction being one of them: a row
+ * of MLA's latent, or keys and values of each key head. Exact precision keeps F32 whatever @kv_type says. */
 uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
 	uint64_t element = precision == DS_PRECISION_EXACT || strcmp(kv_type, "f32") == 0 ? 4 : 2;
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
+	uint64_t width = h->n_kv_heads > 0 ? multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim)
+					   : (uint64_t)h->kv_lora + h->qk_rope;
 
-	return multiply(multiply((uint64_t)h->kv_lora + h->qk_rope, n_layers), element);
+	return multiply(multiply(width, n_layers), element);
 }
 
 static int send(struct loader *l, uint16_t type, const void *data, size_t size, struct ds_error *err)
