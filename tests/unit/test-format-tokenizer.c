@@ -316,6 +316,43 @@ static void a_large_vocabulary_takes_no_time(void **state)
 	assert_int_equal(c->vocabulary.n_merges, LARGE - 26);
 }
 
+static void a_tokenizer_alone_is_a_vocabulary(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_true(ds_safetensors_ops.recognizes(c->files, c->n_files));
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_int_equal(c->vocabulary.n_tokens, 12);
+	assert_string_equal(c->texts[11], "<|EOT|>");
+	assert_int_equal(c->vocabulary.n_eos, 1);
+	assert_int_equal(c->vocabulary.eos[0], 11);
+}
+
+static void a_vocabulary_is_not_larger_than_its_tokens(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": 4000000000}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "a token has the id 4000000000"));
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": -1}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "the id of a should be a whole number"));
+}
+
+static void other_files_than_json_are_another_formats(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{}");
+	checkpoint_text(c, "model.gguf", "GGUF");
+	assert_false(ds_safetensors_ops.recognizes(c->files, c->n_files));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -329,6 +366,9 @@ int main(void)
 		cmocka_unit_test(tokens_that_do_not_exist_cannot_begin_or_end),
 		cmocka_unit_test(a_dialect_is_told_by_its_marks),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
+		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
+		cmocka_unit_test(a_vocabulary_is_not_larger_than_its_tokens),
+		cmocka_unit_test(other_files_than_json_are_another_formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
