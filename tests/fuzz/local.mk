@@ -15,7 +15,8 @@ EXTRA_DIST += tests/fuzz/corpus
 
 # format-safetensors: the same three parsers, each with the other files of a checkpoint held still.
 fuzz_format_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)
-fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a plugins/format-common/libformat-common.a \
+	$(JANSSON_LIBS)
 EXTRA_DIST += tests/checkpoint.h
 
 fuzz_programs += tests/fuzz/fuzz-safetensors
