@@ -6,3 +6,5 @@ include plugins/format-gguf/local.mk
 include plugins/format-safetensors/local.mk
 include plugins/sampler-core/local.mk
 include plugins/tokenizer-bpe/local.mk
+include plugins/tokenizer-common/local.mk
+include plugins/tokenizer-spm/local.mk

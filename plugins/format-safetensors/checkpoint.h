@@ -53,13 +53,13 @@ struct ds_checkpoint {
 	const struct ds_file *files; /* borrowed */
 	uint32_t n_files;
 	enum ds_family family;
-	struct ds_hparams hparams;
+	struct ds_hparams hparams; /* only vocab, if nothing but a vocabulary is asked for */
 	bool tied;                /* the output matrix is the token embedding */
 	bool output_bias;         /* grouped-query attention's last projection has a bias */
 	uint32_t tile_rows, tile_cols; /* of FP8 tensors; 0: there are none */
 	struct ds_stored *stored; /* [n_stored], sorted by name once all shards are read */
 	size_t n_stored, stored_capacity;
-	json_t *config;           /* config.json */
+	json_t *config;           /* config.json, or NULL if nothing but a vocabulary is asked for */
 	json_t *generation;       /* generation_config.json, or NULL */
 	json_t *tokenizer;        /* tokenizer.json, or NULL */
 	json_t *tokenizer_config; /* tokenizer_config.json, or NULL */
@@ -132,6 +132,8 @@ const struct ds_stored *ds_shards_find(const struct ds_checkpoint *c, const char
 uint32_t ds_tensors_count_mtp(const struct ds_checkpoint *c);
 int ds_tensors_build(const struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err);
 
+/* One more than the highest id of tokenizer.json. */
+int ds_tokenizer_count(uint32_t *n, const struct ds_checkpoint *c, struct ds_error *err);
 int ds_tokenizer_read(struct ds_words *words, const struct ds_checkpoint *c, struct ds_error *err);
 void ds_words_deinit(struct ds_words *words);
 int ds_split_read(struct ds_vocabulary *v, const json_t *tokenizer, struct ds_error *err);

@@ -49,7 +49,7 @@ fuzz_programs += tests/fuzz/fuzz-tokenizer
 tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)
 tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)/plugins/tokenizer-bpe
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
-tests_fuzz_fuzz_tokenizer_LDADD = plugins/tokenizer-bpe/libtokenizer-bpe.a $(PCRE2_LIBS) $(UTF8PROC_LIBS)
+tests_fuzz_fuzz_tokenizer_LDADD = $(tokenizer_bpe_libs)
 
 # dialect-deepseek-r1: the parser of answers.
 fuzz_programs += tests/fuzz/fuzz-dialect-r1

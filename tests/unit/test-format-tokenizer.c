@@ -314,6 +314,57 @@ static void a_large_vocabulary_takes_no_time(void **state)
 	assert_int_equal(c->vocabulary.n_merges, LARGE - 26);
 }
 
+static void a_tokenizer_alone_is_a_vocabulary(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_true(ds_safetensors_ops.recognizes(c->files, c->n_files));
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_int_equal(c->vocabulary.n_tokens, 12);
+	assert_string_equal(c->texts[11], "<|EOT|>");
+	assert_int_equal(c->vocabulary.n_eos, 1);
+	assert_int_equal(c->vocabulary.eos[0], 11);
+}
+
+static void numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	checkpoint_text(c, "tokenizer_config.json",
+			"{\"model_max_length\": 1000000000000000019884624838656, \"add_bos_token\": true, "
+			"\"bos_token\": \"<s>\"}");
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_true(c->vocabulary.add_bos);
+	assert_int_equal(c->vocabulary.bos, 0);
+}
+
+static void a_vocabulary_is_not_larger_than_its_tokens(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": 4000000000}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "a token has the id 4000000000"));
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": -1}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "the id of a should be a whole number"));
+}
+
+static void other_files_than_json_are_another_formats(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{}");
+	checkpoint_text(c, "model.gguf", "GGUF");
+	assert_false(ds_safetensors_ops.recognizes(c->files, c->n_files));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +379,10 @@ int main(void)
 		cmocka_unit_test(the_chat_template_is_handed_on),
 		cmocka_unit_test(a_chat_template_with_a_nul_is_refused),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
+		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
+		cmocka_unit_test(numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks),
+		cmocka_unit_test(a_vocabulary_is_not_larger_than_its_tokens),
+		cmocka_unit_test(other_files_than_json_are_another_formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
