@@ -93,7 +93,8 @@ static int load(struct ds_client *client, const void *options, char *const *args
 	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "load");
 	ds_cleanup(ds_json_freep) json_t *body = json_pack("{s:b}", "wait", 0);
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
-	char size[32];
+	char size[32], mapped_size[32], mapped[64] = "";
+	double n_mapped;
 	int r;
 
 	if (!path || !body)
@@ -105,8 +106,12 @@ static int load(struct ds_client *client, const void *options, char *const *args
 		return r;
 	if (client->json)
 		return ds_output_json(model, false, err);
-	fprintf(stderr, "%s is ready: %s in memory, context of %" JSON_INTEGER_FORMAT " tokens\n", args[0],
-		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))),
+	n_mapped = json_number_value(json_object_get(model, "mapped_size"));
+	if (n_mapped > 0)
+		snprintf(mapped, sizeof(mapped), ", %s mapped",
+			 ds_output_size(mapped_size, sizeof(mapped_size), n_mapped));
+	fprintf(stderr, "%s is ready: %s in memory%s, context of %" JSON_INTEGER_FORMAT " tokens\n", args[0],
+		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))), mapped,
 		json_integer_value(json_object_get(model, "context")));
 	return 0;
 }

@@ -118,6 +118,13 @@ def test_a_loader_that_ends_early_or_breaks_the_rules_fails_the_model():
         failure(daemon)
         wish(daemon, breach=True)
         assert "does not belong here" in failure(daemon)
+        for files in (["elsewhere.safetensors"], ["/etc/passwd"], [7], [None]):
+            wish(daemon, files=files)
+            assert "names a file that the model does not have" in failure(daemon)
+        wish(daemon, files=["null.json"] * 200)
+        assert "200 files" in failure(daemon)
+        wish(daemon, files=["null.json"])
+        assert daemon.load("null")["state"] == "ready"
         assert daemon.get("/healthz")[0] == 200
 
 

@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def copy(daemon, source, name, **more):
 def mapped_by_engine(daemon, name):
     """The names of the checkpoint's files in the engine's memory map."""
     maps = pathlib.Path(f"/proc/{daemon.model(name)['engine_pid']}/maps").read_text()
-    return set(re.findall(r"[\w.-]+\.safetensors", maps))
+    return set(re.findall(r"[\w.-]+\.(?:safetensors|gguf)", maps))
 
 
 def evaluate(daemon, name, tokens):
@@ -62,6 +64,23 @@ def test_a_mapped_model_computes_what_a_resident_one_does(fixture):
         assert resident["mapped_size"] == 0
         assert mapped["mapped_size"] > mapped["image_size"] and mapped["image_size"] < resident["image_size"]
         daemon.dsctl("verify", "mapped", "--vectors", str(FIXTURES / fixture))
+        assert evaluate(daemon, "mapped", tokens) == evaluate(daemon, "resident", tokens)
+
+
+@pytest.mark.parametrize("options", [["--type", "bf16"], ["--type", "q8_0"], ["--type", "q8_0", "--split", "3"]], ids=str)
+def test_a_mapped_gguf_computes_what_a_resident_one_does(tmp_path, options):
+    subprocess.run([sys.executable, str(FIXTURES.parent / "gguf_writer.py"), str(FIXTURES / "tiny-v3"), str(tmp_path / "m.gguf"),
+                    *options], check=True)
+    files = sorted(tmp_path.glob("*.gguf"))
+    models = [{"name": residency, "path": str(files[0]), "precision": "exact", "residency": residency}
+              for residency in ("resident", "mapped")]
+    tokens = json.loads((FIXTURES / "tiny-v3/expected.json").read_text())["input_ids"]
+    with Deepseekd(*models) as daemon:
+        daemon.load("resident")
+        mapped = daemon.load("mapped")
+        assert mapped["mapped_size"] > mapped["image_size"]
+        assert set() < mapped_by_engine(daemon, "mapped") <= {file.name for file in files}
+        assert "mapped" in daemon.dsctl("load", "mapped")[1]
         assert evaluate(daemon, "mapped", tokens) == evaluate(daemon, "resident", tokens)
 
 

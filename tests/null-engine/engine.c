@@ -228,7 +228,7 @@ static void map(const struct ds_message *m)
 {
 	int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
 
-	if (m->n_fds != 1 || (fcntl(m->fds[0], F_GET_SEALS) & wanted) != wanted ||
+	if (m->n_fds < 1 || (fcntl(m->fds[0], F_GET_SEALS) & wanted) != wanted ||
 	    (fcntl(m->fds[0], F_GETFL) & O_ACCMODE) != O_RDONLY)
 		null_send_json(DS_MSG_FAILED,
 			       json_pack("{s:s, s:s}", "code", "internal", "message", "the image is not sealed"));
