@@ -143,7 +143,8 @@ struct ds_backend_ops {
 	size_t size;
 
 	/* In ds-loader: how @tensor is to be stored for @precision, and the packing of whole blocks.
-	 * The last block of a tensor may have fewer rows; @dst always gets block_size bytes a block. */
+	 * The last block of a tensor may have fewer rows; @dst always gets block_size bytes a block. Layout 0 is never packed.
+	 * Several threads pack at once. */
 	int (*plan)(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,
 		    struct ds_error *err);
 	void (*pack)(const struct ds_tensor_desc *tensor, const struct ds_layout *layout, uint64_t n_rows,
