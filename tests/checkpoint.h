@@ -31,7 +31,7 @@ struct checkpoint {
 	char texts[CHECKPOINT_TOKENS][64]; /* of the first tokens */
 	uint32_t sizes[CHECKPOINT_TOKENS], flags[CHECKPOINT_TOKENS];
 	struct ds_merge merges[CHECKPOINT_TOKENS]; /* the first ones */
-	char dialect[32];
+	char chat_template[128];
 	struct checkpoint_tensor tensors[CHECKPOINT_TENSORS];
 	uint32_t n_tensors;
 	struct ds_part parts[CHECKPOINT_PARTS];
@@ -123,11 +123,11 @@ static inline int checkpoint_vocabulary(void *self, const struct ds_vocabulary *
 	return 0;
 }
 
-static inline int checkpoint_dialect(void *self, const char *name, struct ds_error *err)
+static inline int checkpoint_chat_template(void *self, const char *text, struct ds_error *err)
 {
 	struct checkpoint *c = self;
 
-	snprintf(c->dialect, sizeof(c->dialect), "%s", name);
+	snprintf(c->chat_template, sizeof(c->chat_template), "%s", text);
 	return 0;
 }
 
@@ -197,14 +197,30 @@ static inline int checkpoint_describe(struct checkpoint *c, const struct ds_form
 		.self = c,
 		.hparams = checkpoint_hparams,
 		.vocabulary = checkpoint_vocabulary,
-		.dialect = checkpoint_dialect,
+		.chat_template = checkpoint_chat_template,
 		.tensor = checkpoint_tensor,
 		.part = checkpoint_part,
 	};
 
 	c->n_tensors = c->n_parts = 0;
-	c->dialect[0] = c->error.text[0] = 0;
+	c->chat_template[0] = c->error.text[0] = 0;
 	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
+	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
+}
+
+/* The same for who needs only a vocabulary. */
+static inline int checkpoint_describe_vocabulary(struct checkpoint *c, const struct ds_format_ops *ops)
+{
+	struct ds_builder builder = {
+		.size = sizeof(builder),
+		.self = c,
+		.vocabulary = checkpoint_vocabulary,
+		.chat_template = checkpoint_chat_template,
+	};
+
+	c->hparams = (struct ds_hparams){.vocab = UINT32_MAX};
+	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
+	c->chat_template[0] = c->error.text[0] = 0;
 	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
 }
 

@@ -15,34 +15,16 @@
 #include <deepseekd/quants.h>
 
 #include "plugins/backend-cpu/kernels.h"
+#include "random-blocks.h"
 
 #define GUARD 1234.0f
 #define MAX_ROWS 9
 
-enum { HALF_ONE = 0x3c00 };
-
-/* Where a block has its half-precision scales, in bytes; -1: nowhere. */
-static const struct {
-	enum ds_dtype dtype;
-	int d, other;
-} types[] = {
-	{DS_DTYPE_Q4_0, 0, -1},	  {DS_DTYPE_Q4_1, 0, 2},   {DS_DTYPE_Q5_0, 0, -1},   {DS_DTYPE_Q5_1, 0, 2},
-	{DS_DTYPE_Q8_0, 0, -1},	  {DS_DTYPE_Q2_K, 80, 82}, {DS_DTYPE_Q3_K, 108, -1}, {DS_DTYPE_Q4_K, 0, 2},
-	{DS_DTYPE_Q5_K, 0, 2},	  {DS_DTYPE_Q6_K, 208, -1}, {DS_DTYPE_IQ4_NL, 0, -1}, {DS_DTYPE_IQ4_XS, 0, -1},
-	{DS_DTYPE_MXFP4, -1, -1}, {DS_DTYPE_FP8, -1, -1},
-};
-
 static uint64_t seed;
-
-static uint32_t draw_bits(void)
-{
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(seed >> 32);
-}
 
 static float draw(void)
 {
-	return (float)((double)draw_bits() / (1u << 31) - 1);
+	return (float)((double)draw_bits(&seed) / (1u << 31) - 1);
 }
 
 /* The instruction set under test is the state of each test. */
@@ -55,46 +37,15 @@ static struct ds_kernels kernels_of(void **state)
 	return k;
 }
 
-/* A half from 2^-5 to 2^-3 of either sign, or one. */
-static void put_half(uint8_t *block, int at, bool whole)
-{
-	uint16_t half = whole ? HALF_ONE : (uint16_t)(0x2800 + draw_bits() % 0x800 + (draw_bits() % 2 << 15));
-
-	if (at >= 0)
-		memcpy(block + at, &half, sizeof(half));
-}
-
-/* Random bytes with scales that are moderate, or one when all weights are to be @whole numbers; no NaN. Of FP8 these are
- * eighths, which do as well. */
-static void fill_block(uint8_t *block, size_t type, bool whole)
-{
-	enum ds_dtype dtype = types[type].dtype;
-	float scale = whole ? 1 : draw();
-
-	for (size_t i = 0; i < ds_dtype_info(dtype)->size; i++) {
-		block[i] = (uint8_t)draw_bits();
-		if (dtype == DS_DTYPE_FP8 && whole)
-			block[i] |= 0x40;
-		if (dtype == DS_DTYPE_FP8 && (block[i] & 0x7f) == 0x7f)
-			block[i] ^= 1;
-	}
-	put_half(block, types[type].d, whole);
-	put_half(block, types[type].other, whole);
-	if (dtype == DS_DTYPE_MXFP4)
-		block[0] = (uint8_t)(whole ? 128 : 100 + draw_bits() % 30);
-	if (dtype == DS_DTYPE_FP8)
-		memcpy(block, &scale, sizeof(scale));
-}
-
 /* @n blocks, in memory of just their size. */
 static uint8_t *blocks(size_t type, size_t n, bool whole)
 {
-	size_t size = ds_dtype_info(types[type].dtype)->size;
+	size_t size = ds_dtype_info(block_types[type].dtype)->size;
 	uint8_t *w = malloc(n * size);
 
 	assert_non_null(w);
 	for (size_t i = 0; i < n; i++)
-		fill_block(w + i * size, type, whole);
+		fill_block(w + i * size, &block_types[type], whole, &seed);
 	return w;
 }
 
@@ -102,7 +53,7 @@ static uint8_t *blocks(size_t type, size_t n, bool whole)
 static void check_matvec(const struct ds_kernels *k, size_t type, size_t rows, size_t cols, size_t spare, unsigned n,
 			 bool whole)
 {
-	enum ds_dtype dtype = types[type].dtype;
+	enum ds_dtype dtype = block_types[type].dtype;
 	const struct ds_dtype_info *info = ds_dtype_info(dtype);
 	size_t a_row = ds_row_size(dtype, cols) / info->size, pitch = a_row + spare;
 	uint8_t *w = blocks(type, (rows - 1) * pitch + a_row, whole);
@@ -121,7 +72,7 @@ static void check_matvec(const struct ds_kernels *k, size_t type, size_t rows, s
 		op.x[i] = x[i] = malloc(cols * sizeof(*x[i]));
 		op.y[i] = got[i];
 		for (size_t c = 0; c < cols; c++)
-			x[i][c] = whole ? (float)(draw_bits() % 3) - 1 : draw();
+			x[i][c] = whole ? (float)(draw_bits(&seed) % 3) - 1 : draw();
 		for (size_t r = 0; r < rows; r++)
 			got[i][r] = before[i][r] = (float)(r + i);
 		got[i][rows] = GUARD;
@@ -154,11 +105,11 @@ static void rows_of_blocks_times_columns_are_dot_products(void **state)
 	static const size_t row_counts[] = {1, 2, 3, 4, 5, 8, 9};
 	struct ds_kernels k = kernels_of(state);
 
-	for (size_t t = 0; t < DS_ARRAY_SIZE(types); t++)
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++)
 		for (size_t r = 0; r < DS_ARRAY_SIZE(row_counts); r++)
 			for (unsigned n = 1; n <= DS_KERNEL_ROWS; n++)
 				for (size_t b = 1; b <= 3; b++) {
-					size_t cols = b * ds_dtype_info(types[t].dtype)->block;
+					size_t cols = b * ds_dtype_info(block_types[t].dtype)->block;
 
 					check_matvec(&k, t, row_counts[r], cols, (r + b) % 3, n, true);
 					check_matvec(&k, t, row_counts[r], cols, (r + b) % 3, n, false);
@@ -170,9 +121,9 @@ static void the_padding_of_the_last_block_meets_no_column(void **state)
 {
 	static const size_t col_counts[] = {1, 7, 8, 15, 16, 17, 31, 32, 33, 95, 100, 127, 129, 144, 255, 300};
 	struct ds_kernels k = kernels_of(state);
-	size_t fp8 = DS_ARRAY_SIZE(types) - 1;
+	size_t fp8 = DS_ARRAY_SIZE(block_types) - 1;
 
-	assert_int_equal(types[fp8].dtype, DS_DTYPE_FP8);
+	assert_int_equal(block_types[fp8].dtype, DS_DTYPE_FP8);
 	for (size_t c = 0; c < DS_ARRAY_SIZE(col_counts); c++)
 		for (unsigned n = 1; n <= DS_KERNEL_ROWS; n++)
 			for (size_t rows = 1; rows <= 6; rows++) {
@@ -185,8 +136,8 @@ static void blocks_widen_to_what_they_mean_to_the_bit(void **state)
 {
 	struct ds_kernels k = kernels_of(state);
 
-	for (size_t t = 0; t < DS_ARRAY_SIZE(types); t++) {
-		enum ds_dtype dtype = types[t].dtype;
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++) {
+		enum ds_dtype dtype = block_types[t].dtype;
 		size_t block = ds_dtype_info(dtype)->block;
 
 		for (size_t n = 0; n <= 3 * block; n += n < 40 ? 1 : 13) {
@@ -212,20 +163,20 @@ static void all_scales_are_right(void **state)
 {
 	struct ds_kernels k = kernels_of(state);
 
-	for (size_t t = 0; t < DS_ARRAY_SIZE(types); t++) {
-		enum ds_dtype dtype = types[t].dtype;
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++) {
+		enum ds_dtype dtype = block_types[t].dtype;
 		float want[256], got[256];
 		uint8_t *x = blocks(t, 1, false);
 
-		for (unsigned i = 0; i < (dtype == DS_DTYPE_MXFP4 ? 256 : 0x10000); i += types[t].d < 0 ? 1 : 37) {
+		for (unsigned i = 0; i < (dtype == DS_DTYPE_MXFP4 ? 256 : 0x10000); i += block_types[t].d < 0 ? 1 : 37) {
 			uint16_t half = (uint16_t)i;
 
 			if ((half & 0x7c00) == 0x7c00)
 				continue;
-			if (types[t].d >= 0)
-				memcpy(x + types[t].d, &half, sizeof(half));
-			if (types[t].other >= 0)
-				memcpy(x + types[t].other, &half, sizeof(half));
+			if (block_types[t].d >= 0)
+				memcpy(x + block_types[t].d, &half, sizeof(half));
+			if (block_types[t].other >= 0)
+				memcpy(x + block_types[t].other, &half, sizeof(half));
 			if (dtype == DS_DTYPE_MXFP4)
 				x[0] = (uint8_t)i;
 			ds_dequantize_row(want, x, dtype, ds_dtype_info(dtype)->block);
@@ -268,7 +219,7 @@ static void every_type_has_its_kernels(void **state)
 		assert_non_null(k.matvec[dtype]);
 		assert_non_null(k.widen[dtype]);
 	}
-	assert_int_equal(DS_ARRAY_SIZE(types), DS_N_DTYPES - DS_DTYPE_Q4_0);
+	assert_int_equal(DS_ARRAY_SIZE(block_types), DS_N_DTYPES - DS_DTYPE_Q4_0);
 }
 
 int main(void)
