@@ -80,6 +80,18 @@ SPECS = {
         "dtypes": [("", "BF16")],
         "shards": 1,
     },
+    "qwen2-tied": {
+        "about": "Qwen2 with one key head for three heads of 80, which is not hidden_size / heads, llama3's rope scaling\n"
+        "and tied embeddings; sizes are odd.",
+        "config": {
+            **QWEN2, "tie_word_embeddings": True, "vocab_size": 149, "hidden_size": 51, "intermediate_size": 67,
+            "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 80,
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 64},
+        },
+        "dtypes": [("", "BF16")],
+        "shards": 1,
+    },
     "v2-groups": {
         "about": "DeepSeek-V2 style: softmax gate, group-limited top-k by each group's best, no renormalisation,\n"
         "routed_scaling_factor 16, low-rank queries, YaRN with mscale = mscale_all_dim = 0.707.",
@@ -117,6 +129,23 @@ SPECS = {
         },
         "dtypes": [("layers.0.self_attn.o_proj", "F32"), ("layers.2.mlp.experts.5.up_proj", "F32"),
                    ("e_score_correction_bias", "F32"), ("", "F16")],
+        "shards": 3,
+    },
+    "v3-fp8-tiles": {
+        "about": "DeepSeek-V3 style in FP8, in tiles of 16 x 128 that no matrix fills evenly; one expert's matrix in BF16\n"
+        "meets FP8 ones in its stack. In three shards with an index; the scales of one matrix are in another shard.",
+        "config": {
+            **V3, "rope_scaling": yarn(1.0), "routed_scaling_factor": 2.5,
+            "vocab_size": 192, "hidden_size": 150, "intermediate_size": 140, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "q_lora_rank": 130, "kv_lora_rank": 40, "qk_nope_head_dim": 20,
+            "qk_rope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 6, "num_experts_per_tok": 2,
+            "n_shared_experts": 1, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 18,
+            "first_k_dense_replace": 1,
+            "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                                    "weight_block_size": [16, 128]},
+        },
+        "dtypes": [("e_score_correction_bias", "F32"), ("experts.3.up_proj", "BF16"), ("_proj.", "F8_E4M3"),
+                   ("kv_a_proj_with_mqa", "F8_E4M3"), ("", "BF16")],
         "shards": 3,
     },
     "v3-mtp": {
