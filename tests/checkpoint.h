@@ -161,7 +161,8 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 	checkpoint_require(part->row <= rows && part->n_rows <= rows - part->row, "a part outside its tensor");
 	/* bytes of a row in the file, and from the first byte to the last */
 	size = part->transposed ? ds_row_size(part->dtype, part->n_rows) : ds_row_size(part->dtype, cols);
-	checkpoint_require(part->stride == 0 || (part->stride >= size && !part->transposed), "a stride of less than a row");
+	checkpoint_require(part->stride == 0 || (part->stride >= size && !part->transposed),
+			   "a stride of less than a row");
 	checkpoint_require(!__builtin_mul_overflow((part->transposed ? cols : part->n_rows) - 1,
 						   part->stride ? part->stride : size, &span) &&
 				   !__builtin_add_overflow(span, size, &span) &&

@@ -1,4 +1,4 @@
-/* describe.c - describes a whole checkpoint to the loader: hyperparameters, vocabulary, texts, tensors, in this order. */
+/* describe.c - describes a whole checkpoint to the loader: hyperparameters, vocabulary, texts, tensors. */
 #include "gguf.h"
 
 static void gguf_deinit(struct ds_gguf *g)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The image of a GGUF file against the checkpoint that the file was made from.
 
-The files come from tests/gguf_writer.py; make-image fills images with the loader's own code. Of deepseek checkpoints the
-image must be the one of the .safetensors files, bit for bit; of the others, and of quantised files, every tensor must
-hold what the checkpoint says, put into canonical order here."""
+The files come from tests/gguf_writer.py; make-image fills images with the loader's own code. Of deepseek checkpoints
+the image must be the one of the .safetensors files, bit for bit; of the others, and of quantised files, every tensor
+must hold what the checkpoint says, put into canonical order here."""
 
 import json
 import os
@@ -22,8 +22,8 @@ FIXTURES = SOURCE / "tests/fixtures"
 NAMES = {"q_proj.weight": "q", "k_proj.weight": "k", "v_proj.weight": "v", "o_proj.weight": "attention_output",
          "q_proj.bias": "q_bias", "k_proj.bias": "k_bias", "v_proj.bias": "v_bias", "q_norm.weight": "q_norm",
          "k_norm.weight": "k_norm", "input_layernorm.weight": "attention_norm",
-         "post_attention_layernorm.weight": "ffn_norm", "mlp.gate_proj.weight": "ffn_gate", "mlp.up_proj.weight": "ffn_up",
-         "mlp.down_proj.weight": "ffn_down"}
+         "post_attention_layernorm.weight": "ffn_norm", "mlp.gate_proj.weight": "ffn_gate",
+         "mlp.up_proj.weight": "ffn_up", "mlp.down_proj.weight": "ffn_down"}
 TOP = {"model.embed_tokens.weight": "token_embedding", "model.norm.weight": "output_norm", "lm_head.weight": "output"}
 
 
@@ -125,7 +125,8 @@ def quantised_mla(folder):
             good &= check((k_b[0], k_b[2], v_b[0], v_b[2]) == ("F32", keys, kind.upper(), values),
                           f"tiny-v3: {kind}, halves of kv_b in layer {n}")
         experts = stored["blk.3.ffn_up_exps.weight"]
-        good &= check(got["layers.3.experts_up"] == (kind.upper(), experts.shape, experts.raw), f"tiny-v3: {kind}, experts")
+        good &= check(got["layers.3.experts_up"] == (kind.upper(), experts.shape, experts.raw),
+                      f"tiny-v3: {kind}, experts")
         paths, stored = gguf.convert(FIXTURES / "tiny-v3", folder / "model.gguf", kind, mla="split")
         k_b = stored["blk.1.attn_k_b.weight"]
         got = tensors_of(*image("gguf", paths))

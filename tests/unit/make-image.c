@@ -2,9 +2,9 @@
  *
  *     make-image gguf|safetensors FILE...     (the format, and the files of one model)
  *
- * Standard output: a line of JSON {"hparams": hex, "tensors": {name: [dtype, [shape...], offset, size]}}, then the bytes of
- * the tensors, which the offsets count from. A failure is a sentence on standard error and exit status 1. The backend
- * here stores rows as they are. */
+ * Standard output: a line of JSON {"hparams": hex, "tensors": {name: [dtype, [shape...], offset, size]}}, then the
+ * bytes of the tensors, which the offsets count from. A failure is a sentence on standard error and exit status 1. The
+ * backend here stores rows as they are. */
 #include "builder.h"
 #include "fill.h"
 #include "image.h"
@@ -69,7 +69,7 @@ static int open_files(struct ds_file *files, char **paths, int n, struct ds_erro
 	return 0;
 }
 
-/* The line of JSON. The tensors of @image are in @sections' last. */
+/* The line of JSON; @first: where the image's tensors begin. */
 static json_t *describe(const struct ds_model_builder *builder, const struct ds_image *image, uint64_t first)
 {
 	const uint8_t *hparams = (const uint8_t *)ds_image_hparams(image);
@@ -111,7 +111,8 @@ static int show(const struct ds_model_builder *builder, int fd, struct ds_error 
 	json_dumpf(json, stdout, JSON_COMPACT);
 	json_decref(json);
 	putchar('\n');
-	fwrite(data + header->sections[DS_SECTION_TENSORS].offset, 1, header->sections[DS_SECTION_TENSORS].size, stdout);
+	fwrite(data + header->sections[DS_SECTION_TENSORS].offset, 1, header->sections[DS_SECTION_TENSORS].size,
+	       stdout);
 	return 0;
 }
 

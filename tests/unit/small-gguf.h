@@ -162,11 +162,25 @@ static inline void write_small(struct checkpoint *c, const struct small *s, cons
 	free(file);
 }
 
-#define SMALL(...) {__VA_ARGS__}
+#define SMALL(...)                                                                                                     \
+	{                                                                                                              \
+		__VA_ARGS__                                                                                            \
+	}
 
 /* ---- small models ---- */
 
-enum { HIDDEN = 64, VOCAB = 6, FF = 96, HEADS = 2, HEAD_DIM = 32, RANK = 96, ROPE = 8, NOPE = 32, VALUE = 64, MOE_FF = 32 };
+enum {
+	HIDDEN = 64,
+	VOCAB = 6,
+	FF = 96,
+	HEADS = 2,
+	HEAD_DIM = 32,
+	RANK = 96,
+	ROPE = 8,
+	NOPE = 32,
+	VALUE = 64,
+	MOE_FF = 32
+};
 
 static inline void common_keys(struct small *s, const char *architecture, unsigned n_layers)
 {
@@ -174,7 +188,9 @@ static inline void common_keys(struct small *s, const char *architecture, unsign
 		const char *name;
 		uint32_t value;
 	} counts[] = {
-		{"context_length", 64}, {"embedding_length", HIDDEN}, {"feed_forward_length", FF},
+		{"context_length", 64},
+		{"embedding_length", HIDDEN},
+		{"feed_forward_length", FF},
 		{"attention.head_count", HEADS},
 	};
 	char name[96];

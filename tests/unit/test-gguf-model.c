@@ -91,7 +91,8 @@ static void heads_may_be_longer_than_their_share(void **state)
 	small_gqa(&other, "qwen3");
 	key_u32(&other, "qwen3.attention.key_length", 2 * HEAD_DIM);
 	key_u32(&other, "qwen3.attention.value_length", 2 * HEAD_DIM);
-	assert_small_refused(&other, -EINVAL, "tensor blk.0.attn_q.weight has the shape [64, 64, 1, 1], the keys ask for [64, 128, 1]");
+	assert_small_refused(&other, -EINVAL,
+			     "tensor blk.0.attn_q.weight has the shape [64, 64, 1, 1], the keys ask for [64, 128, 1]");
 }
 
 static void a_missing_output_stays_missing(void **state)
@@ -124,7 +125,8 @@ static void a_type_that_is_not_supported_is_named_with_those_that_are(void **sta
 	/* as large as the tensor should be, so that its type is all that is wrong */
 	info(&s, "blk.0.ffn_down.weight", I32, s.data_size, 2, (const uint64_t[]){FF, HIDDEN});
 	s.data_size += FF * HIDDEN * 4;
-	assert_small_refused(&s, -ENOTSUP, "m.gguf: tensor blk.0.ffn_down.weight has type I32; supported: F32, F16, Q4_0, ");
+	assert_small_refused(&s, -ENOTSUP,
+			     "m.gguf: tensor blk.0.ffn_down.weight has type I32; supported: F32, F16, Q4_0, ");
 	assert_small_refused(&s, -ENOTSUP, "Q6_K, IQ4_NL, IQ4_XS, BF16, MXFP4");
 	assert_int_equal(ds_gguf_refuse_type(16, &(const struct ds_file){.name = "m.gguf"}, "t", &err), -ENOTSUP);
 	assert_non_null(strstr(err.text, "m.gguf: tensor t has type IQ2_XXS; supported: F32, "));
@@ -141,16 +143,21 @@ static void models_that_cannot_be_honoured_are_refused(void **state)
 		int code;
 		const char *part;
 	} cases[] = {
-		{"llama.context_length", DS_GGUF_U32, 0, -EINVAL, "llama.context_length is 0, allowed: 1 to 1073741824"},
-		{"llama.embedding_length", DS_GGUF_I32, 0xffffffff, -EINVAL, "llama.embedding_length is -1, allowed: 1 to"},
+		{"llama.context_length", DS_GGUF_U32, 0, -EINVAL,
+		 "llama.context_length is 0, allowed: 1 to 1073741824"},
+		{"llama.embedding_length", DS_GGUF_I32, 0xffffffff, -EINVAL,
+		 "llama.embedding_length is -1, allowed: 1 to"},
 		{"llama.block_count", DS_GGUF_F32, 0, -EINVAL, "llama.block_count should be a whole number, not f32"},
 		{"llama.block_count", DS_GGUF_U64, 2, -EINVAL, "tensor blk.1.attn_norm.weight is missing"},
 		{"llama.attention.head_count", DS_GGUF_U32, 3, -EINVAL, "3 heads do not divide the embedding of 64"},
-		{"llama.attention.head_count_kv", DS_GGUF_U32, 3, -EINVAL, "3 heads of keys and values do not divide 2"},
+		{"llama.attention.head_count_kv", DS_GGUF_U32, 3, -EINVAL,
+		 "3 heads of keys and values do not divide 2"},
 		{"llama.attention.layer_norm_rms_epsilon", DS_GGUF_F32, 0x7fc00000, -EINVAL, "epsilon is nan, allowed"},
-		{"llama.attention.value_length", DS_GGUF_U32, 8, -ENOTSUP, "value_length is 8, supported: as long as a key, 32"},
+		{"llama.attention.value_length", DS_GGUF_U32, 8, -ENOTSUP,
+		 "value_length is 8, supported: as long as a key, 32"},
 		{"llama.rope.dimension_count", DS_GGUF_U32, 8, -ENOTSUP, "rope.dimension_count is 8, supported"},
-		{"llama.attention.key_length", DS_GGUF_U32, 31, -EINVAL, "heads of 31 elements cannot be rotated in pairs"},
+		{"llama.attention.key_length", DS_GGUF_U32, 31, -EINVAL,
+		 "heads of 31 elements cannot be rotated in pairs"},
 		{"llama.expert_count", DS_GGUF_U32, 8, -ENOTSUP, "llama.expert_count is 8, supported: none, 0"},
 		{"llama.vocab_size", DS_GGUF_U32, 7, -EINVAL, "tensor token_embd.weight has the shape [64, 6, 1, 1]"},
 		{"llama.logit_scale", DS_GGUF_F32, 0, -ENOTSUP, "llama.logit_scale is not supported"},
@@ -171,9 +178,17 @@ static void models_that_cannot_be_honoured_are_refused(void **state)
 static void missing_keys_and_tensors_are_named(void **state)
 {
 	static const char *const names[] = {
-		"general.architecture", "llama.context_length", "llama.embedding_length", "llama.block_count",
-		"llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon",
-		"token_embd.weight", "output_norm.weight", "blk.0.attn_norm.weight", "blk.0.ffn_down.weight",
+		"general.architecture",
+		"llama.context_length",
+		"llama.embedding_length",
+		"llama.block_count",
+		"llama.feed_forward_length",
+		"llama.attention.head_count",
+		"llama.attention.layer_norm_rms_epsilon",
+		"token_embd.weight",
+		"output_norm.weight",
+		"blk.0.attn_norm.weight",
+		"blk.0.ffn_down.weight",
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(names); i++) {
@@ -190,7 +205,8 @@ static void other_architectures_and_kinds_of_files_are_named(void **state)
 	struct small moe = SMALL(), adapter = SMALL(), biased = SMALL(), words = SMALL();
 
 	common_keys(&moe, "deepseek", 1);
-	assert_small_refused(&moe, -ENOTSUP, "architecture deepseek is not supported (supported: llama, qwen2, qwen3, deepseek2)");
+	assert_small_refused(&moe, -ENOTSUP,
+			     "architecture deepseek is not supported (supported: llama, qwen2, qwen3, deepseek2)");
 	small_gqa(&adapter, "llama");
 	key_text(&adapter, "general.type", "adapter");
 	assert_small_refused(&adapter, -ENOTSUP, "general.type adapter is not supported (supported: model)");
@@ -233,8 +249,9 @@ static void a_tensor_of_divisors_goes_before_keys(void **state)
 		divisors[i] = 1 + (float)i / 4;
 	write_small(c, &s, "m.gguf");
 	/* the last tensor of the file */
-	assert_int_equal(pwrite(c->files[0].fd, divisors, sizeof(divisors), (off_t)(c->files[0].size - sizeof(divisors))),
-			 sizeof(divisors));
+	assert_int_equal(
+		pwrite(c->files[0].fd, divisors, sizeof(divisors), (off_t)(c->files[0].size - sizeof(divisors))),
+		sizeof(divisors));
 	assert_described(c);
 	assert_int_equal(c->hparams.rope_scaling, DS_ROPE_DIVISORS);
 	assert_memory_equal(c->hparams.rope_divisors, divisors, sizeof(divisors));
@@ -318,7 +335,8 @@ static void other_scalings_are_refused(void **state)
 	small_gqa(&s, "llama");
 	key_text(&s, "llama.rope.scaling.type", "longrope");
 	key_f32(&s, "llama.rope.scaling.factor", 4);
-	assert_small_refused(&s, -ENOTSUP, "llama.rope.scaling.type longrope is not supported (supported: none, linear, yarn)");
+	assert_small_refused(&s, -ENOTSUP,
+			     "llama.rope.scaling.type longrope is not supported (supported: none, linear, yarn)");
 	small_mla(&mla, 4);
 	key_f32(&mla, "deepseek2.rope.scaling.factor", 4);
 	assert_small_refused(&mla, -ENOTSUP, "type linear is not supported (supported: none, yarn)");
@@ -399,8 +417,8 @@ static void groups_of_known_sizes_are_known(void **state)
 		bool bias;
 		uint32_t said, n_groups, used;
 	} cases[] = {
-		{256, true, 0, 8, 4}, {160, false, 0, 8, 3}, {64, false, 0, 1, 1}, {256, false, 0, 1, 1}, {160, false, 1, 1, 1},
-		{64, true, 4, 4, 2},
+		{256, true, 0, 8, 4},  {160, false, 0, 8, 3}, {64, false, 0, 1, 1},
+		{256, false, 0, 1, 1}, {160, false, 1, 1, 1}, {64, true, 4, 4, 2},
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
@@ -508,7 +526,8 @@ static void experts_that_cannot_be_chosen_are_refused(void **state)
 		{"expert_gating_func", 3, -ENOTSUP, "expert_gating_func is 3, supported: 1 (softmax), 2 (sigmoid)"},
 		{"leading_dense_block_count", 2, -EINVAL,
 		 "leading_dense_block_count is 2, but the first layer with a router (ffn_gate_inp) is 1"},
-		{"expert_feed_forward_length", 16, -EINVAL, "tensor blk.1.ffn_gate_exps.weight has the shape [64, 32, 4, 1]"},
+		{"expert_feed_forward_length", 16, -EINVAL,
+		 "tensor blk.1.ffn_gate_exps.weight has the shape [64, 32, 4, 1]"},
 		{"rope.dimension_count", 7, -EINVAL, "rope.dimension_count is 7, but rotation needs an even number"},
 		{"attention.key_length", ROPE, -EINVAL, "keys of 8 elements, 8 of them rotated"},
 	};

@@ -9,9 +9,9 @@
 #include "small-gguf.h"
 
 #define KEY "tokenizer.ggml."
-#define SPACE "\xe2\x96\x81"  /* U+2581 */
-#define LETTER "\xc4\xa0"     /* U+0120, which stands for a space */
-#define HALF_E "\xc3\x83"     /* U+00C3, for the byte itself */
+#define SPACE "\xe2\x96\x81" /* U+2581 */
+#define LETTER "\xc4\xa0"    /* U+0120, which stands for a space */
+#define HALF_E "\xc3\x83"    /* U+00C3, for the byte itself */
 
 /* Describe only the vocabulary, as who needs no more. */
 static int describe_words(struct checkpoint *c, const struct small *s)
@@ -42,7 +42,8 @@ static void assert_words_refused(const struct small *s, int code, const char *pa
 		fail_msg("%d \"%s\" instead of %d with \"%s\"", r, c->error.text, code, part);
 }
 
-static const char *const bpe_tokens[] = {"a", LETTER, "b", LETTER "a", HALF_E, "<s>", "\xc3\xb8", "<x>", "[PAD8]", "[PAD9]"};
+static const char *const bpe_tokens[] = {"a",   LETTER,     "b",   LETTER "a", HALF_E,
+					 "<s>", "\xc3\xb8", "<x>", "[PAD8]",   "[PAD9]"};
 static const uint32_t bpe_kinds[] = {1, 1, 1, 1, 1, 3, 4, 4, 5, 4};
 
 static void bpe_keys(struct small *s)
@@ -116,10 +117,11 @@ static void patterns_of_every_family_are_known(void **state)
 		uint32_t n_patterns;
 		bool ignore_merges, nfc;
 	} cases[] = {
-		{"deepseek-llm", 7, false, false}, {"deepseek-coder", 5, false, false}, {"deepseek-v3", 3, false, false},
-		{"joyai-llm", 3, false, false}, {"qwen2", 1, false, true}, {"deepseek-r1-qwen", 1, false, true},
-		{"llama-bpe", 1, true, false}, {"llama3", 1, true, false}, {"llama-v3", 1, true, false},
-		{"gpt-2", 1, false, false},
+		{"deepseek-llm", 7, false, false}, {"deepseek-coder", 5, false, false},
+		{"deepseek-v3", 3, false, false},  {"joyai-llm", 3, false, false},
+		{"qwen2", 1, false, true},         {"deepseek-r1-qwen", 1, false, true},
+		{"llama-bpe", 1, true, false},     {"llama3", 1, true, false},
+		{"llama-v3", 1, true, false},      {"gpt-2", 1, false, false},
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
