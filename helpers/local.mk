@@ -7,6 +7,7 @@ helpers_libloader_a_SOURCES = \
 	helpers/inspect.c \
 	helpers/loader.c helpers/loader.h \
 	helpers/requests.c helpers/requests.h \
+	helpers/source.c helpers/source.h \
 	helpers/tokenize.c
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
 

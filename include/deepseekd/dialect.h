@@ -2,7 +2,7 @@
  *
  * Vectors: input {"messages": [...], "tools": [...]} (OpenAI's shape) gives {"prompt": "..."}; input {"thinking": bool,
  * "output": [text or {"special": text}...]} gives {"reasoning": "...", "content": "...", "tool_calls": [{"name",
- * "arguments"}...]}. */
+ * "arguments"}...]}; input {"chat_template": "...", "added_tokens": [...]} gives {"recognized": bool}. */
 #pragma once
 
 #include "plugin.h"
@@ -66,6 +66,13 @@ struct ds_output_writer {
 	void (*write)(void *self, enum ds_output kind, const char *text, size_t text_size);
 };
 
+/* What a checkpoint says of how it was taught to converse. */
+struct ds_habits {
+	size_t size;
+	const char *chat_template;	 /* text of its template; "": it has none */
+	const char *const *added_tokens; /* texts of the vocabulary's added and special tokens, NULL-terminated */
+};
+
 struct ds_dialect_ops {
 	size_t size;
 	/* Write the prompt, bos included, up to where the model goes on. *@thinking: the output begins inside reasoning. */
@@ -80,4 +87,7 @@ struct ds_dialect_ops {
 	void (*close)(void *self);
 	/* Texts of tokens that end the answer besides the vocabulary's eos, NULL-terminated. Optional. */
 	const char *const *stops;
+	/* Was a checkpoint of these habits surely taught this dialect? Of the entries that say so the first is taken, in the
+	 * order of the configuration and of the plugin's entries. Optional: without it the dialect is spoken if it is named. */
+	bool (*recognizes)(const struct ds_habits *habits);
 };

@@ -3,6 +3,11 @@
 
 static const char *const stops[] = {USER, BOS, "<|EOT|>", NULL};
 
+static bool recognizes(const struct ds_habits *habits)
+{
+	return strstr(habits->chat_template, ASSISTANT THINK) && !strstr(habits->chat_template, "DSML");
+}
+
 static const struct ds_dialect_ops ops = {
 	.size = sizeof(ops),
 	.render = ds_r1_render,
@@ -11,9 +16,18 @@ static const struct ds_dialect_ops ops = {
 	.finish = ds_r1_parser_finish,
 	.close = ds_r1_parser_close,
 	.stops = stops,
+	.recognizes = recognizes,
 };
 
 static const struct ds_vector vectors[] = {
+	{.name = "a template that opens the reasoning is recognized",
+	 .entry = "deepseek-r1",
+	 .input = "{\"chat_template\": \"{{'" USER "' + m['content']}}{{'" ASSISTANT THINK "\\n'}}\"}",
+	 .output = "{\"recognized\": true}"},
+	{.name = "a template that does not is another's",
+	 .entry = "deepseek-r1",
+	 .input = "{\"chat_template\": \"{{'" USER "' + m['content']}}{{'" ASSISTANT "'}}\"}",
+	 .output = "{\"recognized\": false}"},
 	{.name = "a question is answered after reasoning, and old reasoning is forgotten",
 	 .entry = "deepseek-r1",
 	 .input = "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"},"

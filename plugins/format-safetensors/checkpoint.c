@@ -1,4 +1,4 @@
-/* checkpoint.c - describes a whole checkpoint to the loader: config, vocabulary, dialect, tensors, in this order. */
+/* checkpoint.c - describes a whole checkpoint to the loader: config, vocabulary, template, tensors, in this order. */
 #include "checkpoint.h"
 
 static void checkpoint_deinit(struct ds_checkpoint *c)
@@ -15,7 +15,7 @@ static void checkpoint_deinit(struct ds_checkpoint *c)
 static int describe_words(const struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err)
 {
 	ds_cleanup(ds_words_deinit) struct ds_words words = {};
-	const char *dialect;
+	ds_cleanup(ds_freep) char *chat_template = NULL;
 	int r;
 
 	r = ds_tokenizer_read(&words, c, err);
@@ -24,10 +24,8 @@ static int describe_words(const struct ds_checkpoint *c, const struct ds_builder
 	r = builder->vocabulary(builder->self, &words.vocabulary, err);
 	if (r < 0)
 		return r;
-	r = ds_dialect_detect(&dialect, c, err);
-	if (r < 0 || !dialect)
-		return r;
-	return builder->dialect(builder->self, dialect, err);
+	r = ds_template_read(&chat_template, c, err);
+	return r < 0 ? r : builder->chat_template(builder->self, chat_template, err);
 }
 
 /* The files beside config.json that tell of text. */

@@ -20,7 +20,7 @@ static const struct ds_element elements[] = {
 	{"I8", 8, 0},
 	{"U8", 8, 0},
 	{"BOOL", 8, 0},
-	{"F8_E4M3", 8, 0},
+	{"F8_E4M3", 8, DS_DTYPE_FP8},
 	{"F8_E5M2", 8, 0},
 	{"F8_E8M0", 8, 0},
 	{"F6_E2M3", 6, 0},

@@ -121,7 +121,7 @@ def load(checkpoint, **options):
             assert message, loader.process.stderr.read().decode()
             kind, _, payload = message
             if kind == PLAN:
-                size = struct.unpack("<4Q", payload)[3]
+                size = struct.unpack("<6Q", payload)[4]
                 image = os.memfd_create("image", os.MFD_ALLOW_SEALING)
                 os.ftruncate(image, size)
                 fcntl.fcntl(image, F_ADD_SEALS, SHRINK | GROW)

@@ -232,42 +232,40 @@ static void tokens_that_do_not_exist_cannot_begin_or_end(void **state)
 	}
 }
 
-static void a_dialect_is_told_by_its_marks(void **state)
+static void the_chat_template_is_handed_on(void **state)
 {
-#define SEP "<\uff5ctool\u2581sep\uff5c>"
 	static const struct {
-		const char *template, *dialect;
-		bool think_token;
+		const char *config, *file, *text;
 	} cases[] = {
-		{"\"" SEP " ```json </think>\"", "deepseek-r1"},
-		{"\"" SEP " ```json\"", "deepseek-r1", true},
-		{"\"" SEP " ```json\"", "deepseek-v3"},
-		{"\"<\uff5ctool\u2581call\u2581begin\uff5c>" SEP " </think>\"", "deepseek-v3.1"},
-		{"\"<\uff5cUser\uff5c> <\uff5cAssistant\uff5c> <think>\"", "deepseek-r1"},
-		{"\"<\uff5cUser\uff5c> <\uff5cAssistant\uff5c>\"", "deepseek-v3"},
-		{"\"\uff5cDSML\uff5c function_calls\"", "deepseek-v3.2"},
-		{"\"\uff5cDSML\uff5c tool_calls\"", "deepseek-v4"},
-		{"\"User: Assistant:\"", "deepseek-v2"},
-		{"\"<|im_start|>\"", ""},
-		{"null", ""},
-		{"[{\"name\": \"tool_use\", \"template\": \"DSML tool_calls\"}, "
-		 "{\"name\": \"default\", \"template\": \"User: Assistant:\"}]",
-		 "deepseek-v2"},
+		{"\"{{ \uff5c }}\"", NULL, "{{ \uff5c }}"},
+		{"null", NULL, ""},
+		{"[{\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"default\", \"template\": \"d\"}]", NULL,
+		 "d"},
+		{"[{\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"r\"}]", NULL, "t"},
+		{"\"config\"", "a file\n", "a file\n"},
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
 		char config[512];
 		NEW_CHECKPOINT;
 
-		snprintf(config, sizeof(config), "{\"chat_template\": %s}", cases[i].template);
-		write_tokenizer(c,
-				cases[i].think_token ? "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}"
-						     : "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}",
-				config);
+		snprintf(config, sizeof(config), "{\"chat_template\": %s}", cases[i].config);
+		write_tokenizer(c, "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}", config);
+		if (cases[i].file)
+			checkpoint_text(c, "chat_template.jinja", cases[i].file);
 		write_dense(c, "", NULL);
 		assert_described(c);
-		assert_string_equal(c->dialect, cases[i].dialect);
+		assert_string_equal(c->chat_template, cases[i].text);
 	}
+}
+
+static void a_chat_template_with_a_nul_is_refused(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_tokenizer(c, "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}", NULL);
+	checkpoint_file(c, "chat_template.jinja", "a\0b", 3);
+	assert_refused(c, -EINVAL, "chat_template.jinja: holds a NUL byte");
 }
 
 #define LARGE 128000
@@ -378,7 +376,8 @@ int main(void)
 		cmocka_unit_test(without_a_tokenizer_config_the_ids_of_config_json_count),
 		cmocka_unit_test(tokenizers_that_cannot_be_honoured_are_refused),
 		cmocka_unit_test(tokens_that_do_not_exist_cannot_begin_or_end),
-		cmocka_unit_test(a_dialect_is_told_by_its_marks),
+		cmocka_unit_test(the_chat_template_is_handed_on),
+		cmocka_unit_test(a_chat_template_with_a_nul_is_refused),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
 		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
 		cmocka_unit_test(numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks),
