@@ -28,7 +28,7 @@ static int on_vocabulary(void *self, const struct ds_vocabulary *v, struct ds_er
 	return r;
 }
 
-static int on_dialect(void *self, const char *name, struct ds_error *err)
+static int on_chat_template(void *self, const char *chat_template, struct ds_error *err)
 {
 	return 0;
 }
@@ -37,7 +37,7 @@ int ds_request_tokenize(const struct ds_request *request, json_t **answer, struc
 {
 	struct tokenizing to = {.request = request};
 	struct ds_builder calls = {
-		.size = sizeof(calls), .self = &to, .vocabulary = on_vocabulary, .dialect = on_dialect};
+		.size = sizeof(calls), .self = &to, .vocabulary = on_vocabulary, .chat_template = on_chat_template};
 	int r = ds_describe(request->plugins, request->files, request->n_files, &calls, err);
 
 	if (r == 0 && !to.answer)

@@ -163,10 +163,10 @@ static int measure_all(void *files, const struct ds_vocabulary *vocabulary, stru
 	return 0;
 }
 
-static int no_dialect(void *self, const char *name, struct ds_error *error)
+static int no_chat_template(void *self, const char *chat_template, struct ds_error *error)
 {
 	(void)self;
-	(void)name;
+	(void)chat_template;
 	(void)error;
 	return 0;
 }
@@ -174,7 +174,7 @@ static int no_dialect(void *self, const char *name, struct ds_error *error)
 int main(int argc, char **argv)
 {
 	struct ds_builder builder = {
-		.size = sizeof(builder), .self = argv + 2, .vocabulary = measure_all, .dialect = no_dialect};
+		.size = sizeof(builder), .self = argv + 2, .vocabulary = measure_all, .chat_template = no_chat_template};
 	struct ds_file file = {.name = "tokenizer.json"};
 	struct ds_error error = {"no memory"};
 	struct stat status;
