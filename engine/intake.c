@@ -75,7 +75,8 @@ static int read_prompt(struct generation *g, const struct ds_engine *engine, con
 		return ds_refuse(failure, DS_INVALID_REQUEST, "prompt", "a request has messages or a prompt, not both");
 	g->answer.chat = messages;
 	if (messages)
-		r = ds_prompt_from_messages(&g->prompt, engine, messages, json_object_get(json, "tools"), failure);
+		r = ds_prompt_from_messages(&g->prompt, engine, messages, json_object_get(json, "tools"),
+					    json_object_get(json, "thinking"), failure);
 	else if (json_is_string(prompt))
 		r = ds_prompt_from_text(&g->prompt, engine, json_string_value(prompt), json_string_length(prompt), failure);
 	else if (json_is_array(prompt))

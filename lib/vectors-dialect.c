@@ -51,10 +51,11 @@ static int render(const struct ds_vector_case *c, json_t **got, struct ds_error 
 	struct ds_prompt_writer writer = {sizeof(writer), &prompt, write_markup, write_text};
 	bool thinking = false;
 	json_t *text;
-	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("messages", "tools"), err);
+	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("messages", "tools", "thinking"), err);
 
 	if (r == 0)
-		r = ds_chat_new(&chat, json_object_get(c->input, "messages"), json_object_get(c->input, "tools"), err);
+		r = ds_chat_new(&chat, json_object_get(c->input, "messages"), json_object_get(c->input, "tools"),
+				json_object_get(c->input, "thinking"), err);
 	if (r == 0)
 		r = text_init(&prompt, err);
 	if (r == 0)

@@ -1,8 +1,8 @@
 /* dialect.h - how a model family writes a conversation: the prompt going in, reasoning, answer and tool calls coming out.
  *
- * Vectors: input {"messages": [...], "tools": [...]} (OpenAI's shape) gives {"prompt": "..."}; input {"thinking": bool,
- * "output": [text or {"special": text}...]} gives {"reasoning": "...", "content": "...", "tool_calls": [{"name",
- * "arguments"}...]}; input {"chat_template": "...", "added_tokens": [...]} gives {"recognized": bool}. */
+ * Vectors: input {"messages": [...], "tools": [...], "thinking": bool, absent: default} (messages and tools in OpenAI's
+ * shape) gives {"prompt": "...", "thinking": bool}; input {"thinking": bool, "output": [text or {"special": text}...]}
+ * gives {"reasoning": "...", "content": "...", "tool_calls": [{"name", "arguments"}...]}; input {"chat_template": "...", "added_tokens": [...]} gives {"recognized": bool}. */
 #pragma once
 
 #include "plugin.h"
@@ -36,11 +36,19 @@ struct ds_tool {
 	const char *parameters;	 /* JSON schema, separators ", " and ": ", keys in the sender's order */
 };
 
+/* Whether the model is to reason before it answers; a dialect whose models have no choice does not look. */
+enum ds_thinking {
+	DS_THINKING_DEFAULT, /* nobody said: what the model's makers chose */
+	DS_THINKING_ON,
+	DS_THINKING_OFF,
+};
+
 struct ds_conversation {
 	const struct ds_turn *messages; /* [n_messages] */
 	size_t n_messages;
 	const struct ds_tool *tools; /* [n_tools] */
 	size_t n_tools;
+	enum ds_thinking thinking;
 };
 
 /* Where the prompt is written. Markup becomes special tokens; text from a message never does. Neighbouring texts are one

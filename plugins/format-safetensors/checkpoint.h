@@ -77,10 +77,11 @@ extern const struct ds_format_ops ds_safetensors_ops;
 
 /* json.c */
 const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *name); /* NULL: not there */
-/* Parse @size bytes of @file at @offset into an object. Duplicate keys are refused. */
-int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err);
+/* Parse @size bytes of @file at @offset into an object. Duplicate keys are refused; @flags are more of jansson's. */
+int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, size_t flags,
+		 struct ds_error *err);
 /* The object in the file @name; without the file *@out stays NULL. */
-int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, struct ds_error *err);
+int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, size_t flags, struct ds_error *err);
 /* Members of an object, "absent" meaning missing or null: then *@out stays as it was. */
 int ds_json_bool(bool *out, const json_t *object, const char *file, const char *key, struct ds_error *err);
 int ds_json_string(const char **out, const json_t *object, const char *file, const char *key, struct ds_error *err);

@@ -279,7 +279,7 @@ int ds_config_read(struct ds_checkpoint *c, struct ds_error *err)
 	bool latent;
 	int r;
 
-	r = ds_json_load(&c->config, c, FILE_NAME, err);
+	r = ds_json_load(&c->config, c, FILE_NAME, 0, err);
 	if (r < 0)
 		return r;
 	if (!c->config)

@@ -186,7 +186,7 @@ int ds_header_read(struct ds_checkpoint *c, uint32_t file, struct ds_error *err)
 	r = measure(&size, &c->files[file], h.file, err);
 	if (r < 0)
 		return r;
-	r = ds_json_read(&root, &c->files[file], 8, size, err);
+	r = ds_json_read(&root, &c->files[file], 8, size, 0, err);
 	if (r < 0)
 		return r;
 	h.data = 8 + size;

@@ -60,7 +60,7 @@ static void start(struct broker *b)
 		dup2(sockets[1], 3);
 		close_range(4, ~0u, 0);
 		execl("helpers/ds-loader", "ds-loader", "--plugin-dir", b->plugin_dir, "--plugin", "backend-cpu",
-		      "--plugin", "format-safetensors", "--plugin", "dialect-deepseek-r1", NULL);
+		      "--plugin", "format-safetensors", "--plugin", "dialect-deepseek", NULL);
 		_exit(127);
 	}
 	close(sockets[1]);
@@ -77,7 +77,7 @@ static int setup(void **state)
 		return -1;
 	copy_plugin(b, "backend-cpu.so");
 	copy_plugin(b, "format-safetensors.so");
-	copy_plugin(b, "dialect-deepseek-r1.so");
+	copy_plugin(b, "dialect-deepseek.so");
 	start(b);
 	return 0;
 }
@@ -108,7 +108,7 @@ static int teardown(void **state)
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/format-safetensors.so", b->plugin_dir);
 	unlink(path);
-	snprintf(path, sizeof(path), "%s/dialect-deepseek-r1.so", b->plugin_dir);
+	snprintf(path, sizeof(path), "%s/dialect-deepseek.so", b->plugin_dir);
 	unlink(path);
 	rmdir(b->plugin_dir);
 	free(b);
@@ -424,7 +424,7 @@ static void a_dialect_there_is_not_is_refused_with_those_there_are(void **state)
 	add_checkpoint(b);
 	send_files(b);
 	send_text(b, DS_MSG_LOAD, "{\"dialect\": \"mine\"}", NULL, 0);
-	assert_failed(b, "no_plugin", "no dialect \"mine\" (there is: deepseek-r1)");
+	assert_failed(b, "no_plugin", "no dialect \"mine\" (there is: deepseek-v2 deepseek-v3 ");
 }
 
 /* Another loader, without files. */

@@ -1,8 +1,11 @@
-/* parse.c - what R1 writes becomes reasoning, content and tool calls, piece by piece as it arrives.
+/* parse.c - what a model writes becomes reasoning, content and tool calls, piece by piece as it arrives.
  *
  *   [<think>] \n reasoning \n </think> \n\n content
  *   [<｜tool▁calls▁begin｜>  { <｜tool▁call▁begin｜>  type <｜tool▁sep｜>  name \n ```json \n arguments \n ```
  *    <｜tool▁call▁end｜> }  <｜tool▁calls▁end｜>]
+ *
+ * Where calls are bare, what comes before the separator is the name and all after it arguments. Models that do not reason
+ * may write <think>, which is text then; those whose turns are words begin theirs with a space and have no marks at all.
  *
  * Marks come as special tokens or, where a vocabulary lacks them or does not flag them, as plain text; a call that was
  * opened by a special token is closed only by one, so that arguments may quote the marks. A mark that has no place
@@ -10,7 +13,7 @@
  *
  * Invariants: only what may still turn out to be a mark, a newline around reasoning or the fence around arguments is
  * held back. The result does not depend on how the output was cut into pieces. Nothing is allocated after open. */
-#include "dialect-r1.h"
+#include "dialect-deepseek.h"
 
 enum mark {
 	MARK_THINK,
@@ -38,7 +41,7 @@ static const char *const marks[N_MARKS] = {
 enum state {
 	STATE_REASONING,
 	STATE_CONTENT, /* also between tool calls, where nothing is expected */
-	STATE_TYPE,    /* what kind of tool: "function", kept until the separator shows that it is one */
+	STATE_TYPE,    /* what kind of tool, "function", or the name: kept until the separator shows that it is one */
 	STATE_NAME,
 	STATE_FENCE,    /* before the arguments: white space, perhaps ``` */
 	STATE_LANGUAGE, /* what the fence says: json */
@@ -51,6 +54,7 @@ enum state {
 #define FENCE_SIZE 3
 
 struct parser {
+	const struct ds_style *style;
 	enum state state;
 	bool begun;         /* something of this section was written: newlines before it are not part of it */
 	bool special_call;  /* the call was opened by a special token */
@@ -95,7 +99,11 @@ static void take_section(struct parser *parser, const struct ds_output_writer *w
 	enum ds_output kind = parser->state == STATE_REASONING ? DS_OUTPUT_REASONING : DS_OUTPUT_CONTENT;
 	size_t n_last = 0;
 
-	while (!parser->begun && n > 0 && *text == '\n')
+	if (parser->style->words && !parser->begun && n > 0 && *text == ' ') {
+		text++, n--; /* the one after "Assistant:" */
+		parser->begun = true;
+	}
+	while (!parser->style->words && !parser->begun && n > 0 && *text == '\n')
 		text++, n--;
 	while (parser->state == STATE_REASONING && n_last < n && text[n - 1 - n_last] == '\n')
 		n_last++;
@@ -288,6 +296,28 @@ static void end_call(struct parser *parser, const struct ds_output_writer *write
 	begin_section(parser, STATE_CONTENT);
 }
 
+/* What came before it was the kind of the tool, or the name without the white space around it. */
+static void take_separator(struct parser *parser, const struct ds_output_writer *writer)
+{
+	size_t n_skipped = 0;
+
+	if (!parser->style->bare_calls) {
+		parser->state = STATE_NAME;
+		parser->n_header = 0;
+		return;
+	}
+	while (parser->n_header > 0 && is_space(parser->header[parser->n_header - 1]))
+		parser->n_header--;
+	while (n_skipped < parser->n_header && is_space(parser->header[n_skipped]))
+		n_skipped++;
+	parser->n_header -= n_skipped;
+	memmove(parser->header, parser->header + n_skipped, parser->n_header);
+	if (parser->n_header == 0)
+		begin_section(parser, STATE_CONTENT); /* arguments without a name are no call */
+	else
+		begin_arguments(parser, writer);
+}
+
 /* Act on a mark. False: it has no place here. */
 static bool take_mark(struct parser *parser, const struct ds_output_writer *writer, enum mark mark, bool special)
 {
@@ -324,8 +354,7 @@ static bool take_mark(struct parser *parser, const struct ds_output_writer *writ
 	case MARK_SEP:
 		if (parser->state != STATE_TYPE)
 			return false;
-		parser->state = STATE_NAME;
-		parser->n_header = 0;
+		take_separator(parser, writer);
 		return true;
 	case N_MARKS:
 		break;
@@ -333,10 +362,16 @@ static bool take_mark(struct parser *parser, const struct ds_output_writer *writ
 	return false;
 }
 
-/* The mark that is @text, N_MARKS if none is. */
-static enum mark find_mark(const char *text, size_t n)
+/* The first mark that the style knows. */
+static enum mark first_mark(const struct ds_style *style)
 {
-	for (enum mark mark = 0; mark < N_MARKS; mark++)
+	return style->words ? N_MARKS : style->reasons ? MARK_THINK : MARK_CALLS_BEGIN;
+}
+
+/* The mark that is @text, N_MARKS if none is. */
+static enum mark find_mark(const struct parser *parser, const char *text, size_t n)
+{
+	for (enum mark mark = first_mark(parser->style); mark < N_MARKS; mark++)
 		if (strlen(marks[mark]) == n && memcmp(marks[mark], text, n) == 0)
 			return mark;
 	return N_MARKS;
@@ -346,8 +381,8 @@ static enum mark find_mark(const char *text, size_t n)
 static bool may_be_mark(const struct parser *parser, char c)
 {
 	if (parser->n_held == 0)
-		return c == '<';
-	for (enum mark mark = 0; mark < N_MARKS; mark++)
+		return c == '<' && first_mark(parser->style) < N_MARKS;
+	for (enum mark mark = first_mark(parser->style); mark < N_MARKS; mark++)
 		if (strncmp(marks[mark], parser->held, parser->n_held) == 0 && marks[mark][parser->n_held] == c)
 			return true;
 	return false;
@@ -375,7 +410,7 @@ static void take_plain(struct parser *parser, const struct ds_output_writer *wri
 		if (!may_be_mark(parser, text[i]))
 			continue;
 		parser->held[parser->n_held++] = text[i];
-		mark = find_mark(parser->held, parser->n_held);
+		mark = find_mark(parser, parser->held, parser->n_held);
 		if (mark == N_MARKS)
 			continue;
 		take(parser, writer, text + begin, i + 1 + n_before - parser->n_held - begin);
@@ -389,8 +424,8 @@ static void take_plain(struct parser *parser, const struct ds_output_writer *wri
 	take(parser, writer, text + begin, n + n_before - parser->n_held - begin);
 }
 
-void ds_r1_parser_feed(void *self, const char *text, size_t text_size, bool special,
-		       const struct ds_output_writer *writer)
+void ds_deepseek_parser_feed(void *self, const char *text, size_t text_size, bool special,
+			     const struct ds_output_writer *writer)
 {
 	struct parser *parser = self;
 	enum mark mark;
@@ -400,12 +435,12 @@ void ds_r1_parser_feed(void *self, const char *text, size_t text_size, bool spec
 		return;
 	}
 	release_held(parser, writer, parser->n_held);
-	mark = find_mark(text, text_size);
+	mark = find_mark(parser, text, text_size);
 	if (mark != N_MARKS)
 		take_mark(parser, writer, mark, true);
 }
 
-void ds_r1_parser_finish(void *self, const struct ds_output_writer *writer)
+void ds_deepseek_parser_finish(void *self, const struct ds_output_writer *writer)
 {
 	struct parser *parser = self;
 
@@ -417,18 +452,19 @@ void ds_r1_parser_finish(void *self, const struct ds_output_writer *writer)
 	parser->n_tail = 0;
 }
 
-int ds_r1_parser_open(void **self, const struct ds_host *host, bool thinking, struct ds_error *err)
+int ds_deepseek_parser_open(const struct ds_style *style, void **self, bool thinking, struct ds_error *err)
 {
 	struct parser *parser = calloc(1, sizeof(*parser));
 
 	if (!parser)
 		return ds_fail(err, -ENOMEM, "no memory for an output parser");
+	parser->style = style;
 	parser->state = thinking ? STATE_REASONING : STATE_CONTENT;
 	*self = parser;
 	return 0;
 }
 
-void ds_r1_parser_close(void *self)
+void ds_deepseek_parser_close(void *self)
 {
 	free(self);
 }

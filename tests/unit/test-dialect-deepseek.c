@@ -1,20 +1,34 @@
-/* test-dialect-deepseek-r1.c - prompts byte by byte, and outputs of models, right and wrong ones, cut in every way. */
+/* test-dialect-deepseek.c - prompts byte by byte, and outputs of models, right and wrong ones, cut in every way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "dialect-r1.h"
+#include "dialect-deepseek.h"
 
 #define MAX_TEXT 8192
 #define MAX_CALLS 4
 
 extern const struct ds_plugin ds_plugin;
 
+/* The dialect under test; R1, if a test does not choose. */
+static const char *dialect_name;
+
 static const struct ds_dialect_ops *dialect(void)
 {
-	return ds_plugin.entries[0].ops;
+	const struct ds_entry *e = ds_plugin.entries;
+
+	while (e->name && strcmp(e->name, dialect_name) != 0)
+		e++;
+	assert_non_null(e->name);
+	return e->ops;
+}
+
+static int choose_r1(void **state)
+{
+	dialect_name = "deepseek-r1";
+	return 0;
 }
 
 /* ---- rendering ---- */
@@ -45,11 +59,16 @@ static void on_text(void *self, const char *text, size_t n)
 	append(self, text, n);
 }
 
+static enum ds_thinking wish; /* whether the conversation wants reasoning */
+
 static int render(const struct ds_turn *messages, size_t n_messages, const struct ds_tool *tools, size_t n_tools,
 		  struct recorder *recorder, bool *thinking, struct ds_error *err)
 {
-	const struct ds_conversation conversation = {
-		.messages = messages, .n_messages = n_messages, .tools = tools, .n_tools = n_tools};
+	const struct ds_conversation conversation = {.messages = messages,
+						     .n_messages = n_messages,
+						     .tools = tools,
+						     .n_tools = n_tools,
+						     .thinking = wish};
 	const struct ds_prompt_writer writer = {
 		.size = sizeof(writer), .self = recorder, .markup = on_markup, .text = on_text};
 
@@ -174,6 +193,91 @@ static void conversations_that_lead_nowhere_are_refused(void **state)
 	assert_refused(-EINVAL, "messages[0]: a tool's result", RESULT("a"));
 	assert_refused(-EINVAL, "messages[1]: a tool's result", ASK("a"), RESULT("b"));
 	assert_refused(-EINVAL, "messages[2]: a tool's result", ASK("a"), ANSWER("b"), RESULT("c"), ASK("d"));
+}
+
+static void each_generation_ends_the_prompt_in_its_way(void **state)
+{
+	static const struct {
+		const char *name;
+		enum ds_thinking wish;
+		bool thinking;
+		const char *prompt;
+	} cases[] = {
+		{"deepseek-v2", DS_THINKING_ON, false, "{" BOS "}User: a\n\nAssistant:"},
+		{"deepseek-v3", DS_THINKING_ON, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
+		{"deepseek-v3-0324", DS_THINKING_DEFAULT, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
+		{"deepseek-r1", DS_THINKING_OFF, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}\n"},
+		{"deepseek-r1-0528", DS_THINKING_OFF, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
+		{"deepseek-r1-distill", DS_THINKING_DEFAULT, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}\n"},
+		{"deepseek-v3.1", DS_THINKING_DEFAULT, false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK_END "}"},
+		{"deepseek-v3.1", DS_THINKING_OFF, false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK_END "}"},
+		{"deepseek-v3.1", DS_THINKING_ON, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		dialect_name = cases[i].name;
+		wish = cases[i].wish;
+		assert_rendered(cases[i].thinking, cases[i].prompt, NULL, 0, ASK("a"));
+	}
+	wish = DS_THINKING_DEFAULT;
+}
+
+static void v3_1_closes_reasoning_only_where_it_answers_a_user(void **state)
+{
+	dialect_name = "deepseek-v3.1";
+	assert_rendered(false,
+			"{" BOS "}S\n\nT{" USER "}a{" ASSISTANT "}{" THINK_END "}Wait.{" CALLS_BEGIN "}{" CALL_BEGIN
+			"}weather{" SEP "}{\"city\": \"Ulm\"}{" CALL_END "}{" CALL_BEGIN "}now{" SEP "}{}{" CALL_END
+			"}{" CALLS_END "}{" EOS "}{" OUTPUT_BEGIN "}rain{" OUTPUT_END "}{" OUTPUT_BEGIN "}noon{" OUTPUT_END
+			"}Rain.{" EOS "}{" USER "}b{" ASSISTANT "}{" THINK_END "}y</think>c{" EOS "}{" USER "}d{" ASSISTANT
+			"}{" THINK_END "}",
+			NULL, 0, SYSTEM("S"), ASK("a"), CALL("Wait.", two_calls), RESULT("rain"), RESULT("noon"),
+			ANSWER("Rain."), ASK("b"), SYSTEM("T"), ANSWER("<think>x</think>y</think>c"), ASK("d"));
+}
+
+static void v3_1_is_told_how_to_call_tools(void **state)
+{
+	static const struct ds_tool tools[] = {{"now", "The time.", "{\"type\": \"object\"}"}};
+
+	dialect_name = "deepseek-v3.1";
+	assert_rendered(false,
+			"{" BOS "}Be kind.\n\n## Tools\nYou have access to the following tools:\n"
+			"\n### now\nDescription: The time.\n\nParameters: {\"type\": \"object\"}\n"
+			"{\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n"
+			"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments"
+			"<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>\n\nWhere:\n\n"
+			"- `tool_call_name` must be an exact match to one of the available tools\n"
+			"- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+			"- For multiple tool calls, chain them directly without separators or spaces\n}"
+			"{" USER "}a{" ASSISTANT "}{" THINK_END "}",
+			tools, 1, SYSTEM("Be kind."), ASK("a"));
+	assert_int_equal(strlen(ds_deepseek_v31_calls), 495);
+}
+
+static void an_eager_generation_expects_an_answer_to_each_question(void **state)
+{
+	dialect_name = "deepseek-r1-0528";
+	assert_rendered(false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT "}",
+			NULL, 0, ASK("a"), ASK("b"), ANSWER("<think>x</think>c"), ASK("d"));
+	dialect_name = "deepseek-v3";
+	assert_rendered(false, "{" BOS "}{" USER "}a{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT "}", NULL, 0,
+			ASK("a"), ASK("b"), ANSWER("c"), ASK("d"));
+}
+
+static void v2_has_no_tools(void **state)
+{
+	static const struct ds_tool tools[] = {{"now", "", "{}"}};
+	const struct ds_turn question[] = {ASK("a")};
+	struct recorder recorder;
+	struct ds_error err;
+	bool thinking;
+
+	dialect_name = "deepseek-v2";
+	assert_int_equal(render(question, 1, tools, 1, &recorder, &thinking, &err), -ENOTSUP);
+	assert_string_equal(err.text, "tools: the model was not trained to call any");
+	assert_refused(-ENOTSUP, "messages[1]: the model was not trained", ASK("a"), CALL("", one_call), ASK("b"));
+	assert_refused(-ENOTSUP, "messages[1]: the model was not trained", ASK("a"), RESULT("b"));
+	assert_refused(-EINVAL, "messages[0]: the last message must be", SYSTEM("a"));
 }
 
 /* ---- parsing ---- */
@@ -514,6 +618,67 @@ static void outputs_are_told_apart_however_they_are_cut(void **state)
 			assert_parsed(&output_cases[i], cut);
 }
 
+static const struct output_case bare_cases[] = {
+	{"one call",
+	 false,
+	 {T("Wait."), S(CALLS_BEGIN), S(CALL_BEGIN), T("get_weather"), S(SEP), T("{\"city\": \"Ulm\"}"), S(CALL_END),
+	  S(CALLS_END)},
+	 "",
+	 "Wait.",
+	 {{"get_weather", "{\"city\": \"Ulm\"}"}}},
+	{"two calls after reasoning, all plain text",
+	 true,
+	 {T("Hm.</think>" CALLS_BEGIN CALL_BEGIN "f" SEP "{}" CALL_END CALL_BEGIN "g" SEP "{\"a\": 1}" CALL_END CALLS_END)},
+	 "Hm.",
+	 "",
+	 {{"f", "{}"}, {"g", "{\"a\": 1}"}}},
+	{"white space around the name, a fence around the arguments",
+	 false,
+	 {S(CALL_BEGIN), T("\n f \n"), S(SEP), T("\n```json\n{\"a\": \"`\"}\n```"), S(CALL_END)},
+	 "",
+	 "",
+	 {{"f", "{\"a\": \"`\"}"}}},
+	{"a call without arguments", false, {S(CALL_BEGIN), T("f"), S(SEP), S(CALL_END)}, "", "", {{"f", "{}"}}},
+	{"a call without a name is no call",
+	 false,
+	 {S(CALL_BEGIN), T(" \n"), S(SEP), T("{\"a\": 1}"), S(CALL_END)},
+	 "",
+	 "{\"a\": 1}",
+	 {{0}}},
+	{"a call without a separator is no call",
+	 false,
+	 {S(CALLS_BEGIN), S(CALL_BEGIN), T("f{\"a\": 1}"), S(CALL_END), S(CALLS_END)},
+	 "",
+	 "f{\"a\": 1}",
+	 {{0}}},
+	{"cut off in the name is no call", false, {S(CALLS_BEGIN), S(CALL_BEGIN), T("get_wea")}, "", "get_wea", {{0}}},
+	{"cut off in the arguments", false, {S(CALL_BEGIN), T("f"), S(SEP), T("{\"a\": ")}, "", "", {{"f", "{\"a\": "}}},
+};
+
+static void bare_calls_are_told_apart_however_they_are_cut(void **state)
+{
+	dialect_name = "deepseek-v3.1";
+	for (size_t i = 0; i < DS_ARRAY_SIZE(bare_cases); i++)
+		for (size_t cut = 0; cut <= 5; cut++)
+			assert_parsed(&bare_cases[i], cut);
+}
+
+static void what_a_generation_never_writes_as_markup_is_text(void **state)
+{
+	static const struct output_case words = {
+		"V2", false, {T("  a <think>b</think>" CALL_BEGIN), S(EOS), T("\n")}, "", " a <think>b</think>" CALL_BEGIN "\n", {{0}}};
+	static const struct output_case v3 = {
+		"V3", false, {T("<think>a</think>"), S(CALL_BEGIN), T("function"), S(SEP), T("f\n```json\n{}\n```"), S(CALL_END)},
+		"", "<think>a</think>", {{"f", "{}"}}};
+
+	for (size_t cut = 0; cut <= 5; cut++) {
+		dialect_name = "deepseek-v2";
+		assert_parsed(&words, cut);
+		dialect_name = "deepseek-v3";
+		assert_parsed(&v3, cut);
+	}
+}
+
 static void a_name_without_end_becomes_content(void **state)
 {
 	static char name[1000];
@@ -550,27 +715,37 @@ static void text_is_handed_over_at_once(void **state)
 
 static void an_answer_also_ends_where_a_turn_begins(void **state)
 {
-	assert_string_equal(dialect()->stops[0], USER);
-	assert_string_equal(dialect()->stops[1], BOS);
-	assert_string_equal(dialect()->stops[2], "<|EOT|>");
-	assert_null(dialect()->stops[3]);
+	static const char *const stops[] = {USER, BOS, "<|EOT|>", "<|im_end|>", "<|eot_id|>"};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(stops); i++)
+		assert_string_equal(dialect()->stops[i], stops[i]);
+	assert_null(dialect()->stops[DS_ARRAY_SIZE(stops)]);
 }
+
+#define TEST(f) cmocka_unit_test_setup(f, choose_r1)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_question_opens_the_reasoning),
-		cmocka_unit_test(system_messages_are_gathered_at_the_front),
-		cmocka_unit_test(old_reasoning_is_not_repeated),
-		cmocka_unit_test(tools_stand_after_the_system_text),
-		cmocka_unit_test(calls_and_results_are_written_as_in_training),
-		cmocka_unit_test(after_a_result_the_answer_follows_directly),
-		cmocka_unit_test(a_message_cannot_forge_markup),
-		cmocka_unit_test(conversations_that_lead_nowhere_are_refused),
-		cmocka_unit_test(outputs_are_told_apart_however_they_are_cut),
-		cmocka_unit_test(a_name_without_end_becomes_content),
-		cmocka_unit_test(text_is_handed_over_at_once),
-		cmocka_unit_test(an_answer_also_ends_where_a_turn_begins),
+		TEST(a_question_opens_the_reasoning),
+		TEST(system_messages_are_gathered_at_the_front),
+		TEST(old_reasoning_is_not_repeated),
+		TEST(tools_stand_after_the_system_text),
+		TEST(calls_and_results_are_written_as_in_training),
+		TEST(after_a_result_the_answer_follows_directly),
+		TEST(a_message_cannot_forge_markup),
+		TEST(conversations_that_lead_nowhere_are_refused),
+		TEST(each_generation_ends_the_prompt_in_its_way),
+		TEST(v3_1_closes_reasoning_only_where_it_answers_a_user),
+		TEST(v3_1_is_told_how_to_call_tools),
+		TEST(an_eager_generation_expects_an_answer_to_each_question),
+		TEST(v2_has_no_tools),
+		TEST(outputs_are_told_apart_however_they_are_cut),
+		TEST(bare_calls_are_told_apart_however_they_are_cut),
+		TEST(what_a_generation_never_writes_as_markup_is_text),
+		TEST(a_name_without_end_becomes_content),
+		TEST(text_is_handed_over_at_once),
+		TEST(an_answer_also_ends_where_a_turn_begins),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
