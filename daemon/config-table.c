@@ -32,7 +32,7 @@ const struct ds_key ds_config_keys[] = {
 	{"plugins.dir", DS_KEY_PATH, CONFIG(plugin_dir), "\"\"", 0, 0, NULL,
 	 "where plugins lie (empty: where they were installed)"},
 	{"plugins.load", DS_KEY_NAMES, CONFIG(plugins),
-	 "[format-safetensors, tokenizer-bpe, backend-cpu, sampler-core, dialect-deepseek]", 0, 0, NULL,
+	 "[format-safetensors, tokenizer-bpe, tokenizer-spm, backend-cpu, sampler-core, dialect-deepseek]", 0, 0, NULL,
 	 "plugins that helpers open, samplers in the order of the chain"},
 	{"plugins.options", DS_KEY_TABLES, CONFIG(plugin_options), "{}", 0, 0, NULL, "{PLUGIN: {OPTION: value}}"},
 	{"log.level", DS_KEY_CHOICE, CONFIG(log_level), "info", 0, 0, "error, warning, notice, info, debug",

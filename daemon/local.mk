@@ -12,7 +12,6 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
-	daemon/files.c daemon/files.h \
 	daemon/helpers.c daemon/helpers.h \
 	daemon/http/admin.c \
 	daemon/http/models.c \

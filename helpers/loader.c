@@ -2,8 +2,10 @@
 #include "loader.h"
 
 #include "builder.h"
+#include "describe.h"
 #include "fill.h"
 #include "message.h"
+#include "requests.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -28,6 +30,7 @@ struct loader {
 	const struct ds_backend_ops *backend;
 	const char *backend_name;
 	uint32_t context;
+	bool is_caller; /* dsctl asks, not the broker */
 };
 
 static void loader_deinit(struct loader *l)
@@ -130,49 +133,13 @@ static int choose_backend(struct loader *l, const char *name, struct ds_error *e
 	return 0;
 }
 
-/* Let the first format that recognizes the files describe them. */
-static int describe(struct loader *l, struct ds_error *err)
-{
-	const struct ds_builder *calls = ds_model_builder_calls(l->builder);
-	const struct ds_plugin *plugin;
-	size_t first = 0;
-
-	if (!ds_plugins_next(l->plugins, DS_PLUGIN_FORMAT, &first)) {
-		ds_plugins_find(l->plugins, DS_PLUGIN_FORMAT, "auto", NULL, err); /* says what was refused, and why */
-		return -ENOENT;
-	}
-	for (size_t i = 0; (plugin = ds_plugins_next(l->plugins, DS_PLUGIN_FORMAT, &i));)
-		for (const struct ds_entry *e = plugin->entries; e->name; e++) {
-			const struct ds_format_ops *format = e->ops;
-
-			if (format->recognizes(l->files, l->n_files))
-				return format->describe(ds_plugins_host(), l->files, l->n_files, calls, err);
-		}
-	return ds_fail(err, -ENOTSUP, "no format recognizes the %zu files of the model%s%.128s", l->n_files,
-		       l->n_files ? ", the first being " : "", l->n_files ? l->files[0].name : "");
-}
-
-/* The entry that recognizes what the checkpoint was taught; "": none does, and there is no chat. */
-static const char *recognize_dialect(struct loader *l)
-{
-	const struct ds_habits habits = ds_model_builder_habits(l->builder);
-	const struct ds_plugin *plugin;
-
-	for (size_t i = 0; (plugin = ds_plugins_next(l->plugins, DS_PLUGIN_DIALECT, &i));)
-		for (const struct ds_entry *e = plugin->entries; e->name; e++) {
-			const struct ds_dialect_ops *dialect = e->ops;
-
-			if (dialect->recognizes && dialect->recognizes(&habits))
-				return e->name;
-		}
-	return "";
-}
-
 /* The dialect @wish, which has to be there, or with "auto" the one that is recognized. */
 static int choose_dialect(struct loader *l, const char *wish, struct ds_error *err)
 {
+	const struct ds_habits habits = ds_model_builder_habits(l->builder);
+
 	if (strcmp(wish, "auto") == 0)
-		wish = recognize_dialect(l);
+		wish = ds_recognize(l->plugins, &habits);
 	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
 		return -ENOENT;
 	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
@@ -194,7 +161,7 @@ static uint64_t add(uint64_t a, uint64_t b)
 
 /* Bytes an engine takes besides weights and KV: the activations of a step of STEP_ROWS rows, and a row of logits for
  * each of @parallel sequences, all F32. */
-static uint64_t scratch_size(const struct ds_hparams *h, uint64_t parallel)
+uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 {
 	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head;
 	uint64_t ff = h->ff, experts = multiply(h->n_experts_used, add(2 * (uint64_t)h->moe_ff, h->hidden));
@@ -207,7 +174,7 @@ static uint64_t scratch_size(const struct ds_hparams *h, uint64_t parallel)
 
 /* Bytes of the cache a token takes: a row of MLA's latent in every layer, the engine's block of multi-token prediction
  * being one of them. Exact precision keeps F32 whatever @kv_type says. */
-static uint64_t kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
+uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
 	uint64_t element = precision == DS_PRECISION_EXACT || strcmp(kv_type, "f32") == 0 ? 4 : 2;
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
@@ -234,8 +201,8 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 	l->context = context > 0 && context < h->context ? (uint32_t)context : h->context;
 	plan = (struct ds_plan){
 		.weights_size = ds_image_writer_weights_size(image),
-		.kv_size_per_token = kv_size(h, precision, kv_type),
-		.scratch_size = scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
+		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
+		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
@@ -281,7 +248,7 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 	if (r == 0)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
 	if (r == 0)
-		r = describe(l, err);
+		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
 	if (r == 0)
 		r = choose_dialect(l, w.dialect, err);
 	if (r == 0)
@@ -342,11 +309,46 @@ static const struct {
 	{DS_MSG_GO, PHASE_PLAN, on_go},
 };
 
+/* What dsctl asks: one request, one answer. */
+static int on_request(struct loader *l, ds_request_function *function, struct ds_message *m, struct ds_error *err)
+{
+	ds_cleanup(json_decrefp) json_t *json = NULL, *answer = NULL;
+	ds_cleanup(ds_freep) char *text = NULL;
+	struct ds_request request = {
+		.plugins = l->plugins,
+		.files = l->files,
+		.n_files = l->n_files,
+		.message = m,
+		.progress = send_progress,
+		.self = l,
+	};
+	int r = m->size > 0 ? parse(m, "the request", &json, err) : 0;
+
+	request.json = json;
+	if (r == 0)
+		r = function(&request, &answer, err);
+	if (r < 0)
+		return r;
+	text = json_dumps(answer, JSON_COMPACT);
+	if (!text)
+		return ds_fail(err, -EINVAL, "a name in the model is not UTF-8");
+	r = send(l, DS_MSG_ANSWER, text, strlen(text), err);
+	if (r == 0)
+		l->phase = PHASE_DONE;
+	return r;
+}
+
 static int dispatch(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
+	ds_request_function *request = ds_request_find(m->type);
+
 	for (size_t i = 0; i < DS_ARRAY_SIZE(messages); i++)
 		if (messages[i].type == m->type && messages[i].phases & l->phase)
 			return messages[i].function(l, m, err);
+	if (request && l->phase == PHASE_FILES) {
+		l->is_caller = true;
+		return on_request(l, request, m, err);
+	}
 	return ds_fail(err, -EPROTO, "message %u is not expected now", m->type);
 }
 
@@ -399,5 +401,5 @@ int ds_loader_serve(int socket, const struct ds_plugins *plugins, struct ds_erro
 	}
 	if (r < 0 && r != -EPIPE)
 		send_failed(&l, r, err->text);
-	return r;
+	return l.is_caller ? 0 : r; /* to a person it is said once, by dsctl */
 }

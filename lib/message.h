@@ -32,6 +32,11 @@ enum ds_message_type {
 	DS_MSG_LOADED,	 /* JSON {"architecture", "dialect", "parameters", "context", ...}: what is in the image; then exit 0 */
 	DS_MSG_FAILED,	 /* JSON {"code", "message"}: also engine -> broker, for what concerns no request */
 
+	/* dsctl -> loader, after FILES: one of them, helpers/requests.h */
+	DS_MSG_INSPECT = 16, /* no payload */
+	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
+	DS_MSG_ANSWER = 24, /* JSON, as the request says */
+
 	/* broker -> engine */
 	DS_MSG_MAP = 32, /* the image, read-only; JSON as LOAD, and "sampling", "plugins" */
 	DS_MSG_GENERATE, /* request; JSON, see docs/architecture.md */

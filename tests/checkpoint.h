@@ -191,6 +191,22 @@ static inline int checkpoint_describe(struct checkpoint *c, const struct ds_form
 	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
 }
 
+/* The same for who needs only a vocabulary. */
+static inline int checkpoint_describe_vocabulary(struct checkpoint *c, const struct ds_format_ops *ops)
+{
+	struct ds_builder builder = {
+		.size = sizeof(builder),
+		.self = c,
+		.vocabulary = checkpoint_vocabulary,
+		.dialect = checkpoint_dialect,
+	};
+
+	c->hparams = (struct ds_hparams){.vocab = UINT32_MAX};
+	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
+	c->dialect[0] = c->error.text[0] = 0;
+	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
+}
+
 /* The tensor @name that was described, or NULL. */
 static inline struct checkpoint_tensor *checkpoint_find(struct checkpoint *c, const char *name)
 {

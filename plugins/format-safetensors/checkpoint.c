@@ -28,12 +28,41 @@ static int describe_words(const struct ds_checkpoint *c, const struct ds_builder
 	return r < 0 ? r : builder->chat_template(builder->self, chat_template, err);
 }
 
+/* The files beside config.json that tell of text. */
+static int load_words(struct ds_checkpoint *c, struct ds_error *err)
+{
+	int r = ds_json_load(&c->tokenizer, c, "tokenizer.json", err);
+
+	if (r == 0)
+		r = ds_json_load(&c->tokenizer_config, c, "tokenizer_config.json", err);
+	if (r == 0)
+		r = ds_json_load(&c->generation, c, "generation_config.json", err);
+	return r;
+}
+
+/* Without config.json nobody says how many rows the embedding has: the vocabulary ends with its last token. */
+static int describe_vocabulary(struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err)
+{
+	int r = load_words(c, err);
+
+	if (r == 0)
+		r = ds_json_load(&c->config, c, "config.json", err);
+	if (r < 0)
+		return r;
+	if (!c->tokenizer)
+		return ds_fail(err, -EINVAL, "there is no tokenizer.json");
+	r = ds_tokenizer_count(&c->hparams.vocab, c, err);
+	return r < 0 ? r : describe_words(c, builder, err);
+}
+
 static int describe(const struct ds_host *host, const struct ds_file *files, size_t n_files,
 		    const struct ds_builder *builder, struct ds_error *err)
 {
 	ds_cleanup(checkpoint_deinit) struct ds_checkpoint c = {.files = files, .n_files = (uint32_t)n_files};
 	int r;
 
+	if (!builder->hparams)
+		return describe_vocabulary(&c, builder, err);
 	r = ds_config_read(&c, err);
 	if (r < 0)
 		return r;
@@ -44,13 +73,7 @@ static int describe(const struct ds_host *host, const struct ds_file *files, siz
 	r = builder->hparams(builder->self, &c.hparams, err);
 	if (r < 0)
 		return r;
-	r = ds_json_load(&c.tokenizer, &c, "tokenizer.json", err);
-	if (r < 0)
-		return r;
-	r = ds_json_load(&c.tokenizer_config, &c, "tokenizer_config.json", err);
-	if (r < 0)
-		return r;
-	r = ds_json_load(&c.generation, &c, "generation_config.json", err);
+	r = load_words(&c, err);
 	if (r < 0)
 		return r;
 	if (c.tokenizer) {

@@ -12,7 +12,8 @@
  * Files are read with pread and believed in nothing; the first contradiction ends it with a sentence. */
 #pragma once
 
-#include <deepseekd/format.h>
+#include "../format-common/common.h"
+
 #include <jansson.h>
 #include <string.h>
 
@@ -39,11 +40,11 @@ struct ds_stored {
 struct ds_checkpoint {
 	const struct ds_file *files; /* borrowed */
 	uint32_t n_files;
-	struct ds_hparams hparams;
+	struct ds_hparams hparams; /* only vocab, if nothing but a vocabulary is asked for */
 	bool tied;                /* the output matrix is the token embedding */
 	struct ds_stored *stored; /* [n_stored], sorted by name once all shards are read */
 	size_t n_stored, stored_capacity;
-	json_t *config;           /* config.json */
+	json_t *config;           /* config.json, or NULL if nothing but a vocabulary is asked for */
 	json_t *generation;       /* generation_config.json, or NULL */
 	json_t *tokenizer;        /* tokenizer.json, or NULL */
 	json_t *tokenizer_config; /* tokenizer_config.json, or NULL */
@@ -57,17 +58,10 @@ struct ds_words {
 	char *text; /* of tokens whose bytes were undone */
 };
 
-/* A name from a file, cut and made printable, to be put into a sentence. */
-struct ds_shown {
-	char text[88];
-};
-struct ds_shown ds_shown(const char *name);
-
 extern const struct ds_format_ops ds_safetensors_ops;
 
 /* json.c */
 const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *name); /* NULL: not there */
-int ds_file_read(const struct ds_file *file, uint64_t offset, void *buffer, size_t size, struct ds_error *err);
 /* Parse @size bytes of @file at @offset into an object. Duplicate keys are refused. */
 int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err);
 /* The object in the file @name; without the file *@out stays NULL. */
@@ -91,6 +85,8 @@ const struct ds_stored *ds_shards_find(const struct ds_checkpoint *c, const char
 uint32_t ds_tensors_count_mtp(const struct ds_checkpoint *c);
 int ds_tensors_build(const struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err);
 
+/* One more than the highest id of tokenizer.json. */
+int ds_tokenizer_count(uint32_t *n, const struct ds_checkpoint *c, struct ds_error *err);
 int ds_tokenizer_read(struct ds_words *words, const struct ds_checkpoint *c, struct ds_error *err);
 void ds_words_deinit(struct ds_words *words);
 int ds_split_read(struct ds_vocabulary *v, const json_t *tokenizer, struct ds_error *err);

@@ -23,7 +23,7 @@ TIMEOUT = 60
 STAGE = os.path.abspath(os.environ.get("DEEPSEEKD_STAGE", "build/stage"))
 HELPERS = os.path.join(STAGE, "libexec/deepseekd")
 PLUGIN_DIR = os.path.join(STAGE, "lib/deepseekd/plugins")
-PLUGINS = ["format-safetensors", "tokenizer-bpe", "backend-cpu", "sampler-core", "dialect-deepseek"]
+PLUGINS = ["format-safetensors", "tokenizer-bpe", "tokenizer-spm", "backend-cpu", "sampler-core", "dialect-deepseek"]
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 

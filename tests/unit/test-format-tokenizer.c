@@ -176,7 +176,7 @@ static void tokenizers_that_cannot_be_honoured_are_refused(void **state)
 		 "model.merges[0] should be"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [7]}"), -EINVAL, "model.merges[0] should be two words"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [\"aaaaaaa b\"]}"), -EINVAL,
-		 "model.merges[0] should be two words"},
+		 "aaaaaaa is not in the vocabulary"},
 		{WITH(MODEL ", \"added_tokens\": [{\"id\": 0}]"), -EINVAL, "added_tokens: content should be a text"},
 		{WITH(MODEL ", \"added_tokens\": [{\"content\": \"<s>\"}]"), -EINVAL,
 		 "the id of <s> should be a whole number"},
@@ -314,6 +314,43 @@ static void a_large_vocabulary_takes_no_time(void **state)
 	assert_int_equal(c->vocabulary.n_merges, LARGE - 26);
 }
 
+static void a_tokenizer_alone_is_a_vocabulary(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_true(ds_safetensors_ops.recognizes(c->files, c->n_files));
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_int_equal(c->vocabulary.n_tokens, 12);
+	assert_string_equal(c->texts[11], "<|EOT|>");
+	assert_int_equal(c->vocabulary.n_eos, 1);
+	assert_int_equal(c->vocabulary.eos[0], 11);
+}
+
+static void a_vocabulary_is_not_larger_than_its_tokens(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": 4000000000}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "a token has the id 4000000000"));
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": -1}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "the id of a should be a whole number"));
+}
+
+static void other_files_than_json_are_another_formats(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{}");
+	checkpoint_text(c, "model.gguf", "GGUF");
+	assert_false(ds_safetensors_ops.recognizes(c->files, c->n_files));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +365,9 @@ int main(void)
 		cmocka_unit_test(the_chat_template_is_handed_on),
 		cmocka_unit_test(a_chat_template_with_a_nul_is_refused),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
+		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
+		cmocka_unit_test(a_vocabulary_is_not_larger_than_its_tokens),
+		cmocka_unit_test(other_files_than_json_are_another_formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

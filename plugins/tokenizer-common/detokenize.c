@@ -1,20 +1,18 @@
 /* detokenize.c - tokens back to text. Bytes of a character that is not complete wait in the caller's state; what cannot
  * become a character is one U+FFFD per longest beginning of one, as browsers do. */
-#include "bpe.h"
+#include "common.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD"
 #define REPLACEMENT_SIZE 3
 
-const char *ds_bpe_token_text(void *self, uint32_t id, size_t *text_size)
+const char *ds_token_text(const struct ds_vocabulary *vocabulary, uint32_t id, size_t *text_size)
 {
-	const struct ds_bpe *bpe = self;
-
-	if (id >= bpe->vocabulary->n_tokens) {
+	if (id >= vocabulary->n_tokens) {
 		*text_size = 0;
 		return "";
 	}
-	*text_size = bpe->vocabulary->tokens[id].size;
-	return bpe->vocabulary->tokens[id].text;
+	*text_size = vocabulary->tokens[id].size;
+	return vocabulary->tokens[id].text;
 }
 
 static size_t write_character(char *out, const char *text, size_t size, enum ds_utf8 kind)
@@ -50,10 +48,10 @@ static size_t complete(struct ds_detokenizer *state, const char *text, size_t n,
 	return used;
 }
 
-size_t ds_bpe_detokenize(void *self, struct ds_detokenizer *state, uint32_t id, char *out)
+size_t ds_detokenize(const struct ds_vocabulary *vocabulary, struct ds_detokenizer *state, uint32_t id, char *out)
 {
 	size_t n, n_out = 0, i;
-	const char *text = ds_bpe_token_text(self, id, &n);
+	const char *text = ds_token_text(vocabulary, id, &n);
 
 	for (i = complete(state, text, n, out, &n_out); i < n;) {
 		size_t size;
@@ -70,7 +68,7 @@ size_t ds_bpe_detokenize(void *self, struct ds_detokenizer *state, uint32_t id, 
 	return n_out;
 }
 
-size_t ds_bpe_finish(void *self, struct ds_detokenizer *state, char *out)
+size_t ds_detokenize_finish(struct ds_detokenizer *state, char *out)
 {
 	bool unfinished = state->n_pending > 0;
 

@@ -6,10 +6,10 @@
  * the distilled models, <｜User｜> are not flagged. Such text is encoded as the ordinary characters that it is.
  * Other added tokens are matched everywhere: the thirteen letters that DeepSeek-LLM adds (as in "Führer") are words of
  * the language, and leaving them out would change what ordinary text encodes to.
- * Nor may merges lead to markup, whatever a checkpoint says: see bpe.c. */
-#include "bpe.h"
+ * Nor may merges lead to markup, whatever a checkpoint says: see tokenizer-bpe/bpe.c. */
+#include "common.h"
 
-bool ds_bpe_is_markup(const struct ds_token *token)
+bool ds_added_is_markup(const struct ds_token *token)
 {
 	if (token->flags & DS_TOKEN_SPECIAL)
 		return true;
@@ -28,7 +28,7 @@ static int by_text(const void *a, const void *b, void *tokens)
 	return order != 0 ? order : *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
 }
 
-int ds_bpe_added_init(struct ds_bpe_added *added, const struct ds_vocabulary *vocabulary, bool trusted,
+int ds_added_init(struct ds_added *added, const struct ds_vocabulary *vocabulary, bool trusted,
 		      struct ds_error *err)
 {
 	added->ids = calloc(vocabulary->n_tokens + 1u, sizeof(*added->ids));
@@ -38,7 +38,7 @@ int ds_bpe_added_init(struct ds_bpe_added *added, const struct ds_vocabulary *vo
 		const struct ds_token *token = &vocabulary->tokens[id];
 
 		if (!(token->flags & (DS_TOKEN_ADDED | DS_TOKEN_SPECIAL)) || token->size == 0 ||
-		    (token->flags & DS_TOKEN_UNUSED) || (!trusted && ds_bpe_is_markup(token)))
+		    (token->flags & DS_TOKEN_UNUSED) || (!trusted && ds_added_is_markup(token)))
 			continue;
 		added->ids[added->n++] = id;
 		added->begins[(uint8_t)token->text[0]] = true;
@@ -47,13 +47,13 @@ int ds_bpe_added_init(struct ds_bpe_added *added, const struct ds_vocabulary *vo
 	return 0;
 }
 
-void ds_bpe_added_deinit(struct ds_bpe_added *added)
+void ds_added_deinit(struct ds_added *added)
 {
 	free(added->ids);
 }
 
 /* The first of ids[low, high), which agree in @depth bytes, whose next byte is not below @byte. */
-static size_t lower_bound(const struct ds_bpe_added *added, const struct ds_token *tokens, size_t low, size_t high,
+static size_t lower_bound(const struct ds_added *added, const struct ds_token *tokens, size_t low, size_t high,
 			  size_t depth, unsigned byte)
 {
 	while (low < high) {
@@ -68,8 +68,8 @@ static size_t lower_bound(const struct ds_bpe_added *added, const struct ds_toke
 	return low;
 }
 
-uint32_t ds_bpe_added_match(const struct ds_bpe_added *added, const struct ds_vocabulary *vocabulary, const char *text,
-			    size_t n)
+/* The longest token of @added that @text begins with, DS_NO_TOKEN if none does. */
+static uint32_t match(const struct ds_added *added, const struct ds_vocabulary *vocabulary, const char *text, size_t n)
 {
 	const struct ds_token *tokens = vocabulary->tokens;
 	size_t low = 0, high = added->n;
@@ -85,4 +85,24 @@ uint32_t ds_bpe_added_match(const struct ds_bpe_added *added, const struct ds_vo
 			found = added->ids[low];
 	}
 	return found;
+}
+
+uint32_t ds_added_next(const struct ds_added *added, const struct ds_vocabulary *vocabulary, const char *text, size_t n,
+		       size_t from, size_t *at, size_t *size)
+{
+	for (size_t i = from; i < n; i++) {
+		uint32_t id;
+
+		if (!added->begins[(uint8_t)text[i]])
+			continue;
+		id = match(added, vocabulary, text + i, n - i);
+		if (id != DS_NO_TOKEN) {
+			*at = i;
+			*size = vocabulary->tokens[id].size;
+			return id;
+		}
+	}
+	*at = n;
+	*size = 0;
+	return DS_NO_TOKEN;
 }

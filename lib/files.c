@@ -1,4 +1,4 @@
-/* files.c - opens the files of a registered checkpoint. */
+/* files.c - from a path to the open files of a checkpoint. */
 #include "files.h"
 
 #include <dirent.h>
@@ -88,6 +88,41 @@ static int open_directory(struct ds_files *files, const char *path, struct ds_er
 	return r;
 }
 
+/* The place of the number in PREFIX-00001-of-00003.gguf, and how many files there are; NULL: another name. */
+static const char *split_number(const char *path, unsigned *n_files)
+{
+	static const char form[] = "-#####-of-#####.gguf";
+	size_t size = strlen(path);
+	const char *at = path + size - (sizeof(form) - 1);
+
+	if (size < sizeof(form))
+		return NULL;
+	for (size_t i = 0; form[i]; i++)
+		if (form[i] == '#' ? at[i] < '0' || at[i] > '9' : at[i] != form[i])
+			return NULL;
+	*n_files = (unsigned)strtoul(at + strlen("-#####-of-"), NULL, 10);
+	return at;
+}
+
+/* Every file of the set that the split GGUF @path belongs to; @at is where its number begins. */
+static int open_splits(struct ds_files *files, const char *path, const char *at, unsigned n_files, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *name = NULL;
+	int r = 0;
+
+	if (n_files == 0 || n_files > DS_FILES_MAX)
+		return ds_fail(err, -EINVAL, "%s: a set of %u files, there may be 1 to %d", path, n_files, DS_FILES_MAX);
+	for (unsigned i = 1; r == 0 && i <= n_files; i++) {
+		free(ds_steal(&name));
+		if (asprintf(&name, "%.*s-%05u-of-%05u.gguf", (int)(at - path), path, i, n_files) < 0) {
+			name = NULL;
+			return ds_fail(err, -ENOMEM, "no memory for the files of %s", path);
+		}
+		r = open_one(files, AT_FDCWD, name, "", err);
+	}
+	return r;
+}
+
 /* Few and nearly sorted already: a plain insertion keeps names and descriptors together. */
 static void sort(struct ds_files *files)
 {
@@ -108,12 +143,19 @@ static void sort(struct ds_files *files)
 int ds_files_open(struct ds_files *files, const char *path, struct ds_error *err)
 {
 	struct ds_files found = {0};
+	unsigned n_splits;
+	const char *split = split_number(path, &n_splits);
 	struct stat st;
 	int r;
 
 	if (stat(path, &st) < 0)
 		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
-	r = S_ISDIR(st.st_mode) ? open_directory(&found, path, err) : open_one(&found, AT_FDCWD, path, "", err);
+	if (S_ISDIR(st.st_mode))
+		r = open_directory(&found, path, err);
+	else if (split)
+		r = open_splits(&found, path, split, n_splits, err);
+	else
+		r = open_one(&found, AT_FDCWD, path, "", err);
 	if (r < 0) {
 		ds_files_deinit(&found);
 		return r;

@@ -1,5 +1,5 @@
 /* utf8.c - well-formed UTF-8 as in table 3-7 of the Unicode Standard: no overlong forms, no surrogates. */
-#include "bpe.h"
+#include "common.h"
 
 /* Lead bytes, how many bytes follow, and what the first of those may be. */
 static const struct {

@@ -1,0 +1,16 @@
+/* describe.h - lets a format plugin describe the files that were handed over, and dialect plugins say whether theirs is
+ * the one that the checkpoint was taught. */
+#pragma once
+
+#include <deepseekd/dialect.h>
+#include <deepseekd/format.h>
+
+#include "plugins.h"
+
+/* Let the first format that recognizes the @n_files files describe them to @calls.
+ * -ENOENT: no format plugin is usable. -ENOTSUP: none recognizes the files. */
+int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, size_t n_files,
+		const struct ds_builder *calls, struct ds_error *err);
+
+/* The first entry of a dialect that recognizes @habits, borrowed; "": none does, and there is no chat. */
+const char *ds_recognize(const struct ds_plugins *plugins, const struct ds_habits *habits);
