@@ -198,12 +198,12 @@ static inline int checkpoint_describe_vocabulary(struct checkpoint *c, const str
 		.size = sizeof(builder),
 		.self = c,
 		.vocabulary = checkpoint_vocabulary,
-		.dialect = checkpoint_dialect,
+		.chat_template = checkpoint_chat_template,
 	};
 
 	c->hparams = (struct ds_hparams){.vocab = UINT32_MAX};
 	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
-	c->dialect[0] = c->error.text[0] = 0;
+	c->chat_template[0] = c->error.text[0] = 0;
 	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
 }
 

@@ -147,7 +147,7 @@ static int serve(void *self, const struct ds_vocabulary *vocabulary, struct ds_e
 	return 0;
 }
 
-static int no_dialect(void *self, const char *name, struct ds_error *err)
+static int no_chat_template(void *self, const char *name, struct ds_error *err)
 {
 	(void)self;
 	(void)name;
@@ -157,7 +157,7 @@ static int no_dialect(void *self, const char *name, struct ds_error *err)
 
 static void serve_file(const char *path)
 {
-	const struct ds_builder builder = {.size = sizeof(builder), .vocabulary = serve, .dialect = no_dialect};
+	const struct ds_builder builder = {.size = sizeof(builder), .vocabulary = serve, .chat_template = no_chat_template};
 	struct ds_file file = {.name = "tokenizer.json", .fd = open(path, O_RDONLY | O_CLOEXEC)};
 	struct ds_error error = {""};
 	off_t size = file.fd < 0 ? -1 : lseek(file.fd, 0, SEEK_END);
