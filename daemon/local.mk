@@ -20,6 +20,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/http/openai.c daemon/http/openai.h \
 	daemon/http/reply.c daemon/http/reply.h \
 	daemon/http/server.c daemon/http/server.h \
+	daemon/http/tokenize.c \
 	daemon/images.c daemon/images.h \
 	daemon/listen.c daemon/listen.h \
 	daemon/loading.c daemon/loading.h \

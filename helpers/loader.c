@@ -47,7 +47,7 @@ static int parse(const struct ds_message *m, const char *what, json_t **out, str
 {
 	json_error_t error;
 
-	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES, &error);
+	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 	if (!json_is_object(*out))
 		return ds_fail(err, -EPROTO, "%s is not a JSON object: %s", what, *out ? "another value" : error.text);
 	return 0;

@@ -27,6 +27,10 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	if (r < 0)
 		return r;
 	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+	/* Many a tokenizer_config.json says that texts may have 10^30 tokens. With a number like that in a file its whole
+	 * numbers are read as the others, so that one that is needed as such will be refused by its name. */
+	if (!root && json_error_code(&error) == json_error_numeric_overflow)
+		root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
 	if (!root)
 		return ds_fail(err, -EINVAL, "%s: not valid JSON: line %d, column %d: %s", ds_shown(file->name).text,
 			       error.line, error.column, ds_shown(error.text).text);

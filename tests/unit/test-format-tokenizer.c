@@ -328,6 +328,20 @@ static void a_tokenizer_alone_is_a_vocabulary(void **state)
 	assert_int_equal(c->vocabulary.eos[0], 11);
 }
 
+static void numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	checkpoint_text(c, "tokenizer_config.json",
+			"{\"model_max_length\": 1000000000000000019884624838656, \"add_bos_token\": true, "
+			"\"bos_token\": \"<s>\"}");
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_true(c->vocabulary.add_bos);
+	assert_int_equal(c->vocabulary.bos, 0);
+}
+
 static void a_vocabulary_is_not_larger_than_its_tokens(void **state)
 {
 	NEW_CHECKPOINT;
@@ -366,6 +380,7 @@ int main(void)
 		cmocka_unit_test(a_chat_template_with_a_nul_is_refused),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
 		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
+		cmocka_unit_test(numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks),
 		cmocka_unit_test(a_vocabulary_is_not_larger_than_its_tokens),
 		cmocka_unit_test(other_files_than_json_are_another_formats),
 	};
