@@ -1,4 +1,4 @@
-/* describe.c - which format plugin speaks for a set of files, and which dialect is theirs. */
+/* describe.c - which format plugin speaks for a set of files, and which dialect plugin for the model in them. */
 #include "describe.h"
 
 int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, size_t n_files,
@@ -22,7 +22,7 @@ int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, s
 		       n_files ? ", the first being " : "", n_files ? files[0].name : "");
 }
 
-const char *ds_recognize(const struct ds_plugins *plugins, const struct ds_habits *habits)
+const char *ds_recognize_dialect(const struct ds_plugins *plugins, const struct ds_habits *habits)
 {
 	const struct ds_plugin *plugin;
 

@@ -1,5 +1,4 @@
-/* describe.h - lets a format plugin describe the files that were handed over, and dialect plugins say whether theirs is
- * the one that the checkpoint was taught. */
+/* describe.h - lets a format plugin describe the files that were handed over, and a dialect plugin claim the model. */
 #pragma once
 
 #include <deepseekd/dialect.h>
@@ -12,5 +11,5 @@
 int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, size_t n_files,
 		const struct ds_builder *calls, struct ds_error *err);
 
-/* The first entry of a dialect that recognizes @habits, borrowed; "": none does, and there is no chat. */
-const char *ds_recognize(const struct ds_plugins *plugins, const struct ds_habits *habits);
+/* The entry that recognizes what the checkpoint was taught; "": none does, and there is no chat. */
+const char *ds_recognize_dialect(const struct ds_plugins *plugins, const struct ds_habits *habits);

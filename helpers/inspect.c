@@ -166,7 +166,7 @@ static json_t *answer_json(const struct ds_request *q, const struct ds_model_bui
 	const struct ds_image_writer *image = ds_model_builder_image(builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
 	const struct ds_habits habits = ds_model_builder_habits(builder);
-	const char *dialect = ds_recognize(q->plugins, &habits);
+	const char *dialect = ds_recognize_dialect(q->plugins, &habits);
 	struct sums sums = {0};
 	uint64_t file_size = 0;
 

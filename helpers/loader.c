@@ -139,7 +139,7 @@ static int choose_dialect(struct loader *l, const char *wish, struct ds_error *e
 	const struct ds_habits habits = ds_model_builder_habits(l->builder);
 
 	if (strcmp(wish, "auto") == 0)
-		wish = ds_recognize(l->plugins, &habits);
+		wish = ds_recognize_dialect(l->plugins, &habits);
 	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
 		return -ENOENT;
 	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
@@ -163,23 +163,26 @@ static uint64_t add(uint64_t a, uint64_t b)
  * each of @parallel sequences, all F32. */
 uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 {
-	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head;
+	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head + 2ull * h->head_dim;
 	uint64_t ff = h->ff, experts = multiply(h->n_experts_used, add(2 * (uint64_t)h->moe_ff, h->hidden));
 	uint64_t row = add(4 * (uint64_t)h->hidden, multiply(h->n_heads, head));
 
 	row = add(row, add(2 * ff, add(experts, multiply(h->n_shared, 2 * (uint64_t)h->moe_ff))));
 	row = add(row, (uint64_t)h->q_lora + h->kv_lora + h->qk_rope + h->n_experts);
+	row = add(row, multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim));
 	return multiply(sizeof(float), add(multiply(row, STEP_ROWS), multiply(h->vocab, parallel)));
 }
 
-/* Bytes of the cache a token takes: a row of MLA's latent in every layer, the engine's block of multi-token prediction
- * being one of them. Exact precision keeps F32 whatever @kv_type says. */
+/* Bytes of the cache a token takes in all layers, the engine's block of multi-token prediction being one of them: a row
+ * of MLA's latent, or keys and values of each key head. Exact precision keeps F32 whatever @kv_type says. */
 uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
 	uint64_t element = precision == DS_PRECISION_EXACT || strcmp(kv_type, "f32") == 0 ? 4 : 2;
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
+	uint64_t width = h->n_kv_heads > 0 ? multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim)
+					   : (uint64_t)h->kv_lora + h->qk_rope;
 
-	return multiply(multiply((uint64_t)h->kv_lora + h->qk_rope, n_layers), element);
+	return multiply(multiply(width, n_layers), element);
 }
 
 static int send(struct loader *l, uint16_t type, const void *data, size_t size, struct ds_error *err)
@@ -204,6 +207,7 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
 		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
+		.context = l->context,
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
 }
@@ -291,6 +295,8 @@ static int on_go(struct loader *l, struct ds_message *m, struct ds_error *err)
 
 	if (m->n_fds != 1 || fstat(m->fds[0], &st) < 0 || (uint64_t)st.st_size != size)
 		return ds_fail(err, -EPROTO, "GO comes without memory of %llu bytes", (unsigned long long)size);
+	for (size_t i = 0; i < l->n_files; i++)
+		posix_fadvise(l->files[i].fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	r = ds_fill(l->builder, l->backend, m->fds[0], send_progress, l, err);
 	if (r == 0)
 		r = send_loaded(l, err);

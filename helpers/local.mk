@@ -8,6 +8,7 @@ helpers_libloader_a_SOURCES = \
 	helpers/loader.c helpers/loader.h \
 	helpers/render.c \
 	helpers/requests.c helpers/requests.h \
+	helpers/source.c helpers/source.h \
 	helpers/tokenize.c
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
 

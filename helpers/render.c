@@ -26,7 +26,7 @@ static int recognize(const struct ds_request *request, const char **name, struct
 	if (r < 0)
 		return r;
 	habits = ds_model_builder_habits(builder);
-	*name = ds_recognize(request->plugins, &habits);
+	*name = ds_recognize_dialect(request->plugins, &habits);
 	if (**name)
 		return 0;
 	return ds_fail(err, -ENOTSUP, "%s; a dialect can be named", *habits.chat_template

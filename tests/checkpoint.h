@@ -147,6 +147,17 @@ static inline int checkpoint_tensor(void *self, const struct ds_tensor_desc *des
 	return 0;
 }
 
+/* The tiles that rows of FP8 need must lie in a file. */
+static inline void checkpoint_scales(struct checkpoint *c, const struct ds_scales *s, uint64_t n_rows)
+{
+	uint64_t size;
+
+	checkpoint_require(s->tile_rows && s->tile_cols && s->cols && s->file < c->n_files, "FP8 without scales");
+	size = ((s->first_row + n_rows - 1) / s->tile_rows + 1) * ((s->cols - 1) / s->tile_cols + 1) * sizeof(float);
+	checkpoint_require(s->offset <= c->files[s->file].size && size <= c->files[s->file].size - s->offset,
+			   "scales outside their file");
+}
+
 static inline int checkpoint_part(void *self, const struct ds_part *part, struct ds_error *err)
 {
 	struct checkpoint *c = self;
@@ -159,12 +170,16 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 	for (uint32_t i = 0; i + 1 < t->desc.n_dims; i++)
 		rows *= t->desc.shape[i];
 	checkpoint_require(part->row <= rows && part->n_rows <= rows - part->row, "a part outside its tensor");
-	checkpoint_require(!__builtin_mul_overflow(part->n_rows * cols, ds_dtype_size(part->dtype), &size) &&
+	checkpoint_require(!__builtin_mul_overflow(part->n_rows * cols,
+							  part->dtype == DS_DTYPE_FP8 ? 1 : ds_dtype_size(part->dtype),
+							  &size) &&
 				   part->offset <= c->files[part->file].size &&
 				   size <= c->files[part->file].size - part->offset,
 			   "a part outside its file");
 	checkpoint_require(part->dtype == t->desc.dtype || t->desc.dtype == DS_DTYPE_F32,
 			   "a conversion there is none of");
+	if (part->dtype == DS_DTYPE_FP8)
+		checkpoint_scales(c, &part->scales, part->transposed ? cols : part->n_rows);
 	t->n_rows += part->n_rows;
 	if (c->n_parts == CHECKPOINT_PARTS)
 		return ds_fail(err, -E2BIG, "more than %d parts", CHECKPOINT_PARTS);

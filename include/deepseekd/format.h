@@ -56,7 +56,7 @@ struct ds_builder {
 	int (*chat_template)(void *self, const char *chat_template, struct ds_error *err);
 	int (*tensor)(void *self, const struct ds_tensor_desc *desc, uint32_t *index, struct ds_error *err);
 	int (*part)(void *self, const struct ds_part *part, struct ds_error *err);
-	/* What the checkpoint says for people and other programs under GGUF's @key: general.name, tokenizer.chat_template,
+	/* What the checkpoint says for people and other programs under GGUF's @key: general.name,
 	 * tokenizer.ggml.pre. Optional call, and NULL in a builder that does not want to know. */
 	int (*text)(void *self, const char *key, const char *text, struct ds_error *err);
 };

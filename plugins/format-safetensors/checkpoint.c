@@ -31,12 +31,13 @@ static int describe_words(const struct ds_checkpoint *c, const struct ds_builder
 /* The files beside config.json that tell of text. */
 static int load_words(struct ds_checkpoint *c, struct ds_error *err)
 {
-	int r = ds_json_load(&c->tokenizer, c, "tokenizer.json", err);
+	int r = ds_json_load(&c->tokenizer, c, "tokenizer.json", 0, err);
 
 	if (r == 0)
-		r = ds_json_load(&c->tokenizer_config, c, "tokenizer_config.json", err);
+		/* Many say in it that texts may have 10^30 tokens; nothing that is read of it is a number. */
+		r = ds_json_load(&c->tokenizer_config, c, "tokenizer_config.json", JSON_DECODE_INT_AS_REAL, err);
 	if (r == 0)
-		r = ds_json_load(&c->generation, c, "generation_config.json", err);
+		r = ds_json_load(&c->generation, c, "generation_config.json", 0, err);
 	return r;
 }
 
@@ -46,7 +47,7 @@ static int describe_vocabulary(struct ds_checkpoint *c, const struct ds_builder 
 	int r = load_words(c, err);
 
 	if (r == 0)
-		r = ds_json_load(&c->config, c, "config.json", err);
+		r = ds_json_load(&c->config, c, "config.json", 0, err);
 	if (r < 0)
 		return r;
 	if (!c->tokenizer)

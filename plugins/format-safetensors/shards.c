@@ -110,7 +110,7 @@ int ds_shards_read(struct ds_checkpoint *c, struct ds_error *err)
 	wanted = calloc(c->n_files, sizeof(*wanted));
 	if (!wanted)
 		return ds_fail(err, -ENOMEM, "no memory for the list of shards");
-	r = ds_json_load(&index, c, INDEX, err);
+	r = ds_json_load(&index, c, INDEX, 0, err);
 	if (r < 0)
 		return r;
 	r = ds_json_object(&map, index, INDEX, "weight_map", err);

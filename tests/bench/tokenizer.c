@@ -162,11 +162,8 @@ static int measure_all(void *files, const struct ds_vocabulary *vocabulary, stru
 	return 0;
 }
 
-static int no_chat_template(void *self, const char *name, struct ds_error *error)
+static int no_chat_template(void *self, const char *chat_template, struct ds_error *error)
 {
-	(void)self;
-	(void)name;
-	(void)error;
 	return 0;
 }
 

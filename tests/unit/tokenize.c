@@ -131,7 +131,6 @@ static int serve(void *self, const struct ds_vocabulary *vocabulary, struct ds_e
 	void *tokenizer = NULL;
 	int r = ops->open(&tokenizer, &host, vocabulary, err);
 
-	(void)self;
 	if (r < 0)
 		return r;
 	while ((request = json_loadf(stdin, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, NULL))) {
@@ -147,11 +146,8 @@ static int serve(void *self, const struct ds_vocabulary *vocabulary, struct ds_e
 	return 0;
 }
 
-static int no_chat_template(void *self, const char *name, struct ds_error *err)
+static int no_chat_template(void *self, const char *chat_template, struct ds_error *err)
 {
-	(void)self;
-	(void)name;
-	(void)err;
 	return 0;
 }
 
