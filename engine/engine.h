@@ -34,6 +34,7 @@ struct ds_engine {
 	const struct ds_tokenizer_ops *tokenizer_ops; /* NULL iff no vocabulary */
 	void *tokenizer;
 	const struct ds_dialect_ops *dialect; /* NULL: no chat */
+	char dialect_name[32];		      /* of its entry */
 };
 
 /* Take @map, the payload of MAP, and map its descriptors: the image, and the files that its model stays in (borrowed).

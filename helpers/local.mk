@@ -6,6 +6,7 @@ helpers_libloader_a_SOURCES = \
 	helpers/fill.c helpers/fill.h \
 	helpers/inspect.c \
 	helpers/loader.c helpers/loader.h \
+	helpers/render.c \
 	helpers/requests.c helpers/requests.h \
 	helpers/source.c helpers/source.h \
 	helpers/tokenize.c
