@@ -6,8 +6,13 @@ helpers_libloader_a_SOURCES = \
 	helpers/fill.c helpers/fill.h \
 	helpers/inspect.c \
 	helpers/loader.c helpers/loader.h \
+	helpers/quantize.c helpers/quantize.h \
+	helpers/quantize-fit.c helpers/quantize-fit.h \
+	helpers/quantize-k.c helpers/quantize-k.h \
 	helpers/requests.c helpers/requests.h
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
+# For `omp simd`, without OpenMP's threads.
+helpers_libloader_a_CFLAGS = $(AM_CFLAGS) -O3 -fopenmp-simd
 
 helper_PROGRAMS += helpers/ds-loader
 helpers_ds_loader_SOURCES = helpers/ds-loader.c
