@@ -1,5 +1,6 @@
 /* builder.c - takes down what a format plugin says of a checkpoint, and believes none of it. */
 #include "builder.h"
+#include "source.h"
 
 #include <string.h>
 
@@ -82,9 +83,12 @@ static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor 
 	}
 	if (t->rows == 0 || t->cols == 0 || t->cols > UINT64_MAX / 8 / t->rows)
 		return ds_fail(err, -EINVAL, "tensor %s: a shape of no or too many elements", desc->name);
-	if (t->cols > MAX_BLOCK / sizeof(float))
-		return ds_fail(err, -E2BIG, "tensor %s: a row of %llu elements", desc->name,
-			       (unsigned long long)t->cols);
+	if (t->cols > MAX_BLOCK / sizeof(float) || ds_row_size(desc->dtype, t->cols) > UINT64_MAX / 8 / t->rows)
+		return ds_fail(err, -E2BIG, "tensor %s: %llu rows of %llu elements", desc->name,
+			       (unsigned long long)t->rows, (unsigned long long)t->cols);
+	if (desc->dtype != DS_DTYPE_FP8 && t->cols % ds_dtype_info(desc->dtype)->block)
+		return ds_fail(err, -EINVAL, "tensor %s: a row of %llu elements is not whole blocks of %s", desc->name,
+			       (unsigned long long)t->cols, ds_dtype_info(desc->dtype)->name);
 	return 0;
 }
 
@@ -114,39 +118,121 @@ static const char *dtype_name(enum ds_dtype dtype)
 	return info ? info->name : "an unknown type";
 }
 
-/* Can elements of type @from be stored as @to without losing anything? */
-static bool converts(enum ds_dtype from, enum ds_dtype to)
+/* Can elements of @part be stored in @t without losing anything? */
+static bool converts(const struct ds_part *part, const struct ds_model_tensor *t)
 {
-	return from == to || (to == DS_DTYPE_F32 && (from == DS_DTYPE_F16 || from == DS_DTYPE_BF16));
+	if (!ds_dtype_info(part->dtype))
+		return false;
+	if (t->desc.dtype == DS_DTYPE_F32)
+		return true;
+	return part->dtype == t->desc.dtype && (!part->transposed || ds_dtype_is_float(part->dtype));
+}
+
+/* What lies in a file for a part: the rectangle (rows, cols), and the bytes of each of its rows. */
+struct rectangle {
+	uint64_t rows, cols, row_size;
+};
+
+static int measure(const struct ds_part *part, const struct ds_model_tensor *t, const char *file,
+		   struct rectangle *out, struct ds_error *err)
+{
+	const struct ds_dtype_info *info = ds_dtype_info(part->dtype);
+
+	out->rows = part->transposed ? t->cols : part->n_rows;
+	out->cols = part->transposed ? part->n_rows : t->cols;
+	if (part->dtype != DS_DTYPE_FP8 && out->cols % info->block)
+		return ds_fail(err, -EINVAL, "%s: tensor %s has rows of %llu elements, which are not whole blocks of %s",
+			       file, t->desc.name, (unsigned long long)out->cols, info->name);
+	/* what filling needs of a turned part at once is a block of each of its rows */
+	if (part->transposed && t->cols > MAX_BLOCK / info->size)
+		return ds_fail(err, -E2BIG, "%s: tensor %s cannot be turned: it has %llu columns", file, t->desc.name,
+			       (unsigned long long)t->cols);
+	out->row_size = ds_part_row_size(part, out->cols);
+	return 0;
+}
+
+/* Does all of the rectangle lie in its file? */
+static int check_place(const struct ds_part *part, const struct ds_model_tensor *t, const struct ds_file *file,
+		       const struct rectangle *in, struct ds_error *err)
+{
+	uint64_t stride = part->stride ? part->stride : in->row_size, size;
+
+	if (part->stride && (part->transposed || part->stride < in->row_size))
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %srows of %llu bytes %llu bytes apart", file->name,
+			       t->desc.name, part->transposed ? "turned " : "", (unsigned long long)in->row_size,
+			       (unsigned long long)part->stride);
+	if (__builtin_mul_overflow(in->rows - 1, stride, &size) ||
+	    __builtin_add_overflow(size, in->row_size, &size))
+		size = UINT64_MAX;
+	if (part->offset > file->size || size > file->size - part->offset)
+		return ds_fail(err, -EINVAL, "%s: tensor %s needs %llu bytes from byte %llu, the file has %llu",
+			       file->name, t->desc.name, (unsigned long long)size, (unsigned long long)part->offset,
+			       (unsigned long long)file->size);
+	return 0;
+}
+
+static int check_scales(const struct ds_model_builder *b, const struct ds_part *part, const struct ds_model_tensor *t,
+			const struct rectangle *in, struct ds_error *err)
+{
+	const struct ds_scales *s = &part->scales;
+	const char *name = b->files[part->file].name;
+	uint64_t last, size;
+
+	if (s->tile_rows == 0 && s->tile_cols == 0)
+		return 0;
+	if (part->dtype != DS_DTYPE_FP8 || s->tile_rows == 0 || s->tile_cols == 0 || s->file >= b->n_files)
+		return ds_fail(err, -EINVAL, "%s: tensor %s of type %s has scales of %u x %u elements in file %u", name,
+			       t->desc.name, dtype_name(part->dtype), s->tile_rows, s->tile_cols, s->file);
+	if (in->cols > s->cols || s->cols > MAX_BLOCK / sizeof(float))
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu columns and scales for %llu", name, t->desc.name,
+			       (unsigned long long)in->cols, (unsigned long long)s->cols);
+	if (t->desc.dtype == DS_DTYPE_FP8 && in->cols > s->tile_cols &&
+	    s->tile_cols % ds_dtype_info(DS_DTYPE_FP8)->block)
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s has a scale for each %u columns, not for whole blocks of %u",
+			       name, t->desc.name, s->tile_cols, ds_dtype_info(DS_DTYPE_FP8)->block);
+	if (__builtin_add_overflow(s->first_row, in->rows - 1, &last) ||
+	    __builtin_mul_overflow(last / s->tile_rows + 1, ((s->cols - 1) / s->tile_cols + 1) * sizeof(float), &size))
+		size = UINT64_MAX;
+	if (s->offset > b->files[s->file].size || size > b->files[s->file].size - s->offset)
+		return ds_fail(err, -EINVAL, "%s: the scales of tensor %s need %llu bytes from byte %llu, the file has %llu",
+			       b->files[s->file].name, t->desc.name, (unsigned long long)size,
+			       (unsigned long long)s->offset, (unsigned long long)b->files[s->file].size);
+	return 0;
+}
+
+static int check_part(const struct ds_model_builder *b, const struct ds_part *part, struct ds_error *err)
+{
+	const struct ds_model_tensor *t = &b->tensors[part->tensor];
+	const struct ds_file *file = &b->files[part->file];
+	struct rectangle in = {0};
+	int r;
+
+	if (part->n_rows == 0 || part->row >= t->rows || part->n_rows > t->rows - part->row)
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu rows, a part has %llu from row %llu", file->name,
+			       t->desc.name, (unsigned long long)t->rows, (unsigned long long)part->n_rows,
+			       (unsigned long long)part->row);
+	if (!converts(part, t))
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s cannot be converted from %s%s to %s", file->name,
+			       t->desc.name, part->transposed ? "turned " : "", dtype_name(part->dtype),
+			       dtype_name(t->desc.dtype));
+	r = measure(part, t, file->name, &in, err);
+	if (r == 0)
+		r = check_place(part, t, file, &in, err);
+	return r < 0 ? r : check_scales(b, part, t, &in, err);
 }
 
 static int take_part(void *self, const struct ds_part *part, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
-	const struct ds_model_tensor *t;
-	const struct ds_file *file;
-	uint64_t size;
 	int r;
 
 	if (part->tensor >= b->n_tensors || part->file >= b->n_files)
 		return ds_fail(err, -EINVAL, "a part of tensor %u in file %u: there are %u tensors and %zu files",
 			       part->tensor, part->file, b->n_tensors, b->n_files);
-	t = &b->tensors[part->tensor];
-	file = &b->files[part->file];
-	if (part->n_rows == 0 || part->row >= t->rows || part->n_rows > t->rows - part->row)
-		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu rows, a part has %llu from row %llu", file->name,
-			       t->desc.name, (unsigned long long)t->rows, (unsigned long long)part->n_rows,
-			       (unsigned long long)part->row);
-	if (!converts(part->dtype, t->desc.dtype))
-		return ds_fail(err, -ENOTSUP, "%s: tensor %s cannot be converted from %s to %s", file->name,
-			       t->desc.name, dtype_name(part->dtype), dtype_name(t->desc.dtype));
-	/* rows * cols * 8 fits, as take_tensor() saw */
-	size = part->n_rows * t->cols * ds_dtype_size(part->dtype);
-	if (part->offset > file->size || size > file->size - part->offset)
-		return ds_fail(err, -EINVAL, "%s: tensor %s needs %llu bytes from byte %llu, the file has %llu",
-			       file->name, t->desc.name, (unsigned long long)size, (unsigned long long)part->offset,
-			       (unsigned long long)file->size);
-	r = grow((void **)&b->parts, &b->part_capacity, b->n_parts, MAX_PARTS, sizeof(*part), "parts of tensors", err);
+	r = check_part(b, part, err);
+	if (r == 0)
+		r = grow((void **)&b->parts, &b->part_capacity, b->n_parts, MAX_PARTS, sizeof(*part),
+			 "parts of tensors", err);
 	if (r == 0)
 		b->parts[b->n_parts++] = *part;
 	return r;

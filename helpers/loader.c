@@ -192,6 +192,7 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
 		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
+		.context = l->context,
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
 }
@@ -279,6 +280,8 @@ static int on_go(struct loader *l, struct ds_message *m, struct ds_error *err)
 
 	if (m->n_fds != 1 || fstat(m->fds[0], &st) < 0 || (uint64_t)st.st_size != size)
 		return ds_fail(err, -EPROTO, "GO comes without memory of %llu bytes", (unsigned long long)size);
+	for (size_t i = 0; i < l->n_files; i++)
+		posix_fadvise(l->files[i].fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	r = ds_fill(l->builder, l->backend, m->fds[0], send_progress, l, err);
 	if (r == 0)
 		r = send_loaded(l, err);

@@ -52,10 +52,12 @@ enum ds_message_type {
 };
 
 struct ds_plan {
-	uint64_t weights_size;	    /* bytes of tensors in the image */
+	uint64_t weights_size;	    /* bytes of all tensors */
+	uint64_t mapped_size;	    /* of them, those that stay in their files */
 	uint64_t kv_size_per_token; /* bytes, at the configured kv_type, all layers */
 	uint64_t scratch_size;	    /* bytes the engine needs besides */
 	uint64_t image_size;	    /* bytes of the memfd */
+	uint64_t context;	    /* tokens of a text at most: as asked for, or the model's own limit */
 };
 
 struct ds_progress {

@@ -199,4 +199,6 @@ const struct ds_backend_ops ds_cpu_ops = {
 	.latent_attention = ds_cpu_latent_attention,
 	.swiglu = ds_cpu_swiglu,
 	.gather = ds_cpu_gather,
+	.attention = ds_cpu_attention,
+	.add_bias = ds_cpu_add_bias,
 };

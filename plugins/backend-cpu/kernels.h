@@ -57,6 +57,8 @@ struct ds_kernels {
 	float (*exp_sum)(float *x, float top, size_t n);
 	/* (x[2i], x[2i + 1]) turned by the angle whose cosine and sine are turn[2i], turn[2i + 1]; @n pairs. */
 	void (*rotate)(float *x, const float *turn, size_t n);
+	/* (x[i], x[n + i]) turned by the angle whose cosine and sine are turn[i], turn[n + i]; @n pairs. */
+	void (*rotate_halves)(float *x, const float *turn, size_t n);
 };
 
 /* In the order of what they replace; a CPU that has one has those before it. */

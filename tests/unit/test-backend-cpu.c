@@ -286,6 +286,40 @@ static void every_pair_meets_the_expert_it_chose(void **state)
 	}
 }
 
+/* Experts that lie anywhere, as those of a model that is partly in memory do. */
+static void matrices_may_lie_in_different_places(void **state)
+{
+	enum { EXPERTS = 3, ROWS = 19, COLS = 40, N = 9 };
+	struct bench b = begin(2);
+	float *w[EXPERTS], *x = values(&b, N * COLS), *y = values(&b, N * ROWS);
+	float *all = values(&b, EXPERTS * ROWS * COLS), *want = values(&b, N * ROWS);
+	uint32_t ids[N];
+	struct ds_weight apart = {NULL, DS_DTYPE_F32, 0, EXPERTS, ROWS, COLS, (const void *const *)w};
+	struct ds_weight together = {all, DS_DTYPE_F32, 0, EXPERTS, ROWS, COLS, NULL};
+
+	for (uint32_t e = EXPERTS; e-- > 0;) {
+		w[e] = values(&b, ROWS * COLS);
+		memcpy(w[e], all + e * ROWS * COLS, ROWS * COLS * sizeof(*all));
+	}
+	for (uint32_t i = 0; i < N; i++)
+		ids[i] = i * 5 % EXPERTS;
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){want, x, &together, ids, N, 1, true});
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &apart, ids, N, 1, true});
+	assert_memory_equal(want, y, N * ROWS * sizeof(*y));
+	ops->head_matmul(b.self, &(struct ds_head_matmul){want, x, &together, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
+	ops->head_matmul(b.self, &(struct ds_head_matmul){y, x, &apart, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
+	assert_memory_equal(want, y, N * ROWS * sizeof(*y));
+	ops->embed(b.self, x, &apart, ids, 1);
+	assert_memory_equal(x, all + ids[0] * COLS, COLS * sizeof(*x));
+	for (uint32_t e = 0; e < EXPERTS; e++)
+		ops->release(b.self, w[e]);
+	ops->release(b.self, all);
+	ops->release(b.self, want);
+	ops->release(b.self, x);
+	ops->release(b.self, y);
+	end(&b);
+}
+
 static void a_sum_of_experts_is_weighted(void **state)
 {
 	struct bench b = begin(2);
@@ -427,6 +461,106 @@ static void attention_sees_each_position_up_to_its_own(void **state)
 	}
 }
 
+static void check_grouped(struct bench *b, enum ds_dtype dtype, uint32_t n, uint32_t groups, uint32_t sharing,
+			  uint32_t context, uint32_t page_tokens)
+{
+	uint32_t r = 37, heads = groups * sharing;
+	struct cache k = new_cache(b, dtype, n, context, page_tokens, groups * r);
+	float *plain_v = values(b, (size_t)n * (context + page_tokens) * groups * r);
+	size_t n_slots = (size_t)n * ((context + page_tokens - 1) / page_tokens) * page_tokens;
+	struct cache v = k;
+	float *q = values(b, (size_t)n * heads * r), *y = values(b, (size_t)n * heads * r);
+	struct ds_attention op = {
+		.y = y,
+		.q = q,
+		.k = &k.kv,
+		.v = &v.kv,
+		.rows = &k.rows,
+		.n_heads = heads,
+		.n_kv_heads = groups,
+		.head_dim = r,
+		.scale = 0.3f,
+	};
+	double *p = calloc(context, sizeof(*p)), size;
+
+	v.plain = plain_v;
+	v.kv.data = stored(b, plain_v, n_slots * groups * r, dtype);
+	ops->attention(b->self, &op);
+	for (uint32_t i = 0; i < n * heads; i++) {
+		uint32_t row = i / heads, first = i % heads / sharing * r;
+		double sum = 0, top = -INFINITY;
+
+		for (uint32_t t = 0; t <= k.positions[row]; t++) {
+			p[t] = 0.3f * dot(q + i * r, cached(&k, row, t) + first, r, &size);
+			top = p[t] > top ? p[t] : top;
+		}
+		for (uint32_t t = 0; t <= k.positions[row]; t++)
+			sum += p[t] = exp(p[t] - top);
+		for (uint32_t d = 0; d < r; d++) {
+			double want = 0;
+
+			for (uint32_t t = 0; t <= k.positions[row]; t++)
+				want += p[t] / sum * cached(&v, row, t)[first + d];
+			close_to(want, y[i * r + d], 4);
+		}
+	}
+	assert_float_equal(y[n * heads * r], GUARD, 0);
+	free(p);
+	ops->release(b->self, q);
+	ops->release(b->self, y);
+	ops->release(b->self, plain_v);
+	ops->release(b->self, v.kv.data);
+	free_cache(b, &k);
+}
+
+/* From one head for all to a head for each, with more sharing than a piece of work takes. */
+static void heads_share_keys_and_values_in_groups(void **state)
+{
+	static const uint32_t groups[] = {1, 2, 3, 8}, sharing[] = {1, 4, 7, 8, 9, 70};
+	static const uint32_t contexts[] = {1, 63, 64, 65, 200};
+
+	for (size_t m = 0; m < DS_ARRAY_SIZE(member_counts); m++) {
+		struct bench b = begin(member_counts[m]);
+
+		for (size_t g = 0; g < DS_ARRAY_SIZE(groups); g++)
+			for (size_t s = 0; s < DS_ARRAY_SIZE(sharing); s++)
+				check_grouped(&b, dtypes[(g + s) % 3], s % 2 ? 1 : 3, groups[g], sharing[s],
+					      contexts[(g + s) % DS_ARRAY_SIZE(contexts)], g % 2 ? 16 : 100);
+		check_grouped(&b, DS_DTYPE_F32, 0, 2, 2, 8, 4);
+		end(&b);
+	}
+}
+
+/* Keys that are all the same weigh all positions alike: sums of small integers over 2^k positions are exact. */
+static void equal_keys_give_the_mean_to_the_last_bit(void **state)
+{
+	enum { CONTEXT = 128, GROUPS = 2, DIM = 20, WIDTH = GROUPS * DIM };
+	struct bench b = begin(2);
+
+	for (size_t d = 0; d < DS_ARRAY_SIZE(dtypes); d++) {
+		struct cache k = new_cache(&b, dtypes[d], 1, CONTEXT, 16, WIDTH);
+		struct cache v = new_cache(&b, dtypes[d], 1, CONTEXT, 16, WIDTH);
+		float *q = values(&b, 2 * WIDTH), *y = values(&b, 2 * WIDTH);
+		struct ds_attention op = {y, q, &k.kv, &v.kv, &k.rows, 2 * GROUPS, GROUPS, DIM, 0.125f};
+
+		memset(k.kv.data, 0, (size_t)CONTEXT * WIDTH * ds_dtype_size(dtypes[d]));
+		v.pages[0] = k.pages[0];
+		ops->attention(b.self, &op);
+		for (uint32_t i = 0; i < 2 * WIDTH; i++) {
+			double sum = 0;
+
+			for (uint32_t t = 0; t < CONTEXT; t++)
+				sum += cached(&v, 0, t)[i / (2 * DIM) * DIM + i % DIM];
+			assert_true(y[i] == sum / CONTEXT);
+		}
+		ops->release(b.self, q);
+		ops->release(b.self, y);
+		free_cache(&b, &k);
+		free_cache(&b, &v);
+	}
+	end(&b);
+}
+
 static void what_is_stored_lies_at_its_position(void **state)
 {
 	static const uint32_t width = 21;
@@ -455,7 +589,7 @@ static void what_is_stored_lies_at_its_position(void **state)
 	end(&b);
 }
 
-static void a_rotation_turns_pairs_by_their_angle(void **state)
+static void check_rotation(bool halves)
 {
 	static const uint32_t positions[] = {0, 1, 7, 4000, 100000}, heads = 3, width = 10, stride = 17;
 	struct bench b = begin(2);
@@ -469,6 +603,7 @@ static void a_rotation_turns_pairs_by_their_angle(void **state)
 		.width = width,
 		.row_stride = heads * stride,
 		.head_stride = stride,
+		.halves = halves,
 	};
 
 	memcpy(before, x, 5 * heads * stride * sizeof(*x));
@@ -478,15 +613,43 @@ static void a_rotation_turns_pairs_by_their_angle(void **state)
 
 		for (uint32_t p = 0; p < width / 2; p++) {
 			double angle = (float)positions[i / heads] * f[p];
+			uint32_t one = halves ? p : 2 * p, other = halves ? p + width / 2 : 2 * p + 1;
 
-			close_to(was[2 * p] * cos(angle) - was[2 * p + 1] * sin(angle), is[2 * p], 2);
-			close_to(was[2 * p] * sin(angle) + was[2 * p + 1] * cos(angle), is[2 * p + 1], 2);
+			close_to(was[one] * cos(angle) - was[other] * sin(angle), is[one], 2);
+			close_to(was[one] * sin(angle) + was[other] * cos(angle), is[other], 2);
 		}
 		assert_memory_equal(was + width, is + width, (stride - width) * sizeof(*x));
 	}
 	ops->release(b.self, x);
 	ops->release(b.self, before);
 	ops->release(b.self, f);
+	end(&b);
+}
+
+static void a_rotation_turns_pairs_by_their_angle(void **state)
+{
+	check_rotation(false);
+}
+
+static void a_rotation_of_halves_turns_pairs_half_a_head_apart(void **state)
+{
+	check_rotation(true);
+}
+
+static void a_bias_is_added_to_every_row(void **state)
+{
+	struct bench b = begin(3);
+	uint32_t width = 5003, n = 9;
+	float *y = values(&b, n * width), *before = values(&b, n * width), *bias = values(&b, width);
+
+	memcpy(before, y, n * width * sizeof(*y));
+	ops->add_bias(b.self, y, bias, width, n);
+	for (uint32_t i = 0; i < n * width; i++)
+		assert_true(y[i] == before[i] + bias[i % width]);
+	assert_float_equal(y[n * width], GUARD, 0);
+	ops->release(b.self, y);
+	ops->release(b.self, before);
+	ops->release(b.self, bias);
 	end(&b);
 }
 
@@ -686,6 +849,8 @@ static void step(struct bench *b, struct cache *c, uint32_t n, float *x, float *
 	ops->rope(b->self, &(struct ds_rope){x, table, &c->rows, 1, 32, 32, 32});
 	ops->kv_store(b->self, &c->kv, x, 0, &c->rows);
 	ops->latent_attention(b->self, &(struct ds_latent_attention){y, x, x, 32, 32, &c->kv, &c->rows, 1, 24, 8, 1});
+	ops->attention(b->self, &(struct ds_attention){y, x, &c->kv, &c->kv, &c->rows, 4, 2, 16, 1});
+	ops->add_bias(b->self, y, table, 32, n);
 	ops->swiglu(b->self, y, x, x, n * 32);
 	ops->gather(b->self, y, x, zeros, 32, n);
 	assert_int_equal(ops->sync(b->self, NULL), 0);
@@ -794,10 +959,15 @@ int main(void)
 		cmocka_unit_test(a_matmul_of_any_shape_is_right),
 		cmocka_unit_test(every_head_meets_its_own_matrix),
 		cmocka_unit_test(every_pair_meets_the_expert_it_chose),
+		cmocka_unit_test(matrices_may_lie_in_different_places),
 		cmocka_unit_test(a_sum_of_experts_is_weighted),
 		cmocka_unit_test(attention_sees_each_position_up_to_its_own),
+		cmocka_unit_test(heads_share_keys_and_values_in_groups),
+		cmocka_unit_test(equal_keys_give_the_mean_to_the_last_bit),
 		cmocka_unit_test(what_is_stored_lies_at_its_position),
 		cmocka_unit_test(a_rotation_turns_pairs_by_their_angle),
+		cmocka_unit_test(a_rotation_of_halves_turns_pairs_half_a_head_apart),
+		cmocka_unit_test(a_bias_is_added_to_every_row),
 		cmocka_unit_test(a_norm_divides_by_the_root_of_the_mean_square),
 		cmocka_unit_test(a_gate_is_a_sigmoid_weighted_unit),
 		cmocka_unit_test(rows_are_picked_by_token_and_by_index),

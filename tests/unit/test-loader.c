@@ -306,6 +306,8 @@ static void a_checkpoint_becomes_an_image(void **state)
 	h = ds_image_hparams(image);
 	assert_int_equal(plan.kv_size_per_token, (h->kv_lora + h->qk_rope) * h->n_layers * 4);
 	assert_true(plan.weights_size < plan.image_size && plan.scratch_size > 0);
+	assert_int_equal(plan.mapped_size, 0);
+	assert_int_equal(plan.context, h->context);
 	assert_string_equal(h->architecture, "deepseek");
 	assert_string_equal(json_string_value(json_object_get(loaded, "architecture")), "deepseek");
 	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), ds_image_dialect(image));
@@ -397,6 +399,7 @@ static void a_shorter_context_a_dialect_and_a_type_can_be_asked_for(void **state
 	image = go(b, plan.image_size, &loaded);
 	h = ds_image_hparams(image);
 	assert_int_equal(plan.kv_size_per_token, (h->kv_lora + h->qk_rope) * h->n_layers * 2);
+	assert_int_equal(plan.context, 100);
 	assert_string_equal(ds_image_dialect(image), "mine");
 	assert_int_equal(json_integer_value(json_object_get(loaded, "context")), 100);
 	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), "mine");
