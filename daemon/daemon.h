@@ -3,12 +3,14 @@
 
 #include "config.h"
 #include "helpers.h"
+#include "jobs.h"
 #include "models.h"
 #include "requests.h"
 
 struct ds_daemon {
 	struct event_base *base;
 	struct ds_config *config; /* referenced: the one in force */
+	struct ds_jobs *jobs;
 	struct ds_helpers *helpers;
 	struct ds_models *models;
 	struct ds_requests *requests;

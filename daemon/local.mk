@@ -14,6 +14,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/engines.c daemon/engines.h \
 	daemon/helpers.c daemon/helpers.h \
 	daemon/http/admin.c \
+	daemon/http/body.c daemon/http/body.h \
 	daemon/http/models.c \
 	daemon/http/openai-chat.c \
 	daemon/http/openai-completions.c \
@@ -21,6 +22,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/http/reply.c daemon/http/reply.h \
 	daemon/http/server.c daemon/http/server.h \
 	daemon/images.c daemon/images.h \
+	daemon/jobs.c daemon/jobs.h \
 	daemon/listen.c daemon/listen.h \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \

@@ -295,7 +295,9 @@ static int make_parts(struct program *p, struct ds_error *err)
 	p->daemon.base = event_base_new();
 	if (!p->daemon.base)
 		return ds_fail(err, -ENOMEM, "no event loop");
-	r = ds_helpers_new(&p->daemon.helpers, p->daemon.base, err);
+	r = ds_jobs_new(&p->daemon.jobs, p->daemon.base, err);
+	if (r == 0)
+		r = ds_helpers_new(&p->daemon.helpers, p->daemon.base, err);
 	if (r == 0)
 		r = ds_requests_new(&p->daemon.requests, err);
 	spec.base = p->daemon.base;
@@ -318,6 +320,7 @@ static void deinit_program(struct program *p)
 	ds_bus_free(p->bus);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
+	ds_jobs_free(p->daemon.jobs);
 	for (size_t i = 0; i < DS_ARRAY_SIZE(p->signals); i++)
 		if (p->signals[i])
 			event_free(p->signals[i]);

@@ -141,7 +141,7 @@ void ds_admin_unload(struct ds_call *call)
 struct evaluation {
 	struct ds_call *call;
 	struct ds_request *request;
-	struct ds_model *model;  /* borrowed: the request refers to it */
+	struct ds_model *model;  /* referenced */
 	uint64_t n_rows, n_left; /* bytes still to come, once it has begun */
 	bool begun;
 };
@@ -151,6 +151,7 @@ static void free_evaluation(void *arg)
 	struct evaluation *e = arg;
 
 	ds_request_free(e->request);
+	ds_model_unref(e->model);
 	free(e);
 }
 
@@ -263,11 +264,38 @@ static json_t *check_evaluation(struct ds_call *call, uint64_t *n_rows)
 			 json_is_true(mtp));
 }
 
+/* The request is written: begin. */
+static void run_evaluation(void *arg, char *body, size_t body_size)
+{
+	struct evaluation *e = arg;
+	struct ds_call *call = e->call;
+	struct ds_request_spec spec = {.uid = call->uid,
+				       .model = e->model,
+				       .type = DS_MSG_EVALUATE,
+				       .body = body,
+				       .body_size = body_size,
+				       .on_events = pump_evaluation,
+				       .arg = e};
+
+	if (!ds_model_is_registered(e->model)) {
+		free(body);
+		free_evaluation(e);
+		ds_reply_error(call, 404, "model_not_found", "model", "the model was removed from the configuration");
+		return;
+	}
+	if (!body || ds_request_new(&e->request, call->daemon->requests, &spec) < 0) {
+		free_evaluation(e);
+		ds_reply_abort(call);
+		return;
+	}
+	call->on_drained = pump_evaluation;
+	pump_evaluation(e);
+}
+
 void ds_admin_evaluate(struct ds_call *call)
 {
 	struct ds_model *model = find_model(call);
 	struct evaluation *e;
-	struct ds_request_spec spec;
 	uint64_t n_rows = 0;
 	json_t *json;
 
@@ -275,26 +303,15 @@ void ds_admin_evaluate(struct ds_call *call)
 	if (!json)
 		return;
 	e = calloc(1, sizeof(*e));
-	spec = (struct ds_request_spec){.uid = call->uid,
-					.model = model,
-					.type = DS_MSG_EVALUATE,
-					.body = json_dumps(json, JSON_COMPACT),
-					.on_events = pump_evaluation,
-					.arg = e};
-	json_decref(json);
-	spec.body_size = spec.body ? strlen(spec.body) : 0;
-	if (!e || !spec.body || ds_request_new(&e->request, call->daemon->requests, &spec) < 0) {
-		free(e);
+	if (!e) {
+		json_decref(json);
 		ds_reply_abort(call);
 		return;
 	}
-	e->call = call;
-	e->model = model;
-	e->n_rows = n_rows;
+	*e = (struct evaluation){.call = call, .model = ds_model_ref(model), .n_rows = n_rows};
 	call->on_gone = free_evaluation;
-	call->on_drained = pump_evaluation;
 	call->arg = e;
 	json_decref(call->body);
 	call->body = NULL;
-	pump_evaluation(e);
+	ds_body_write(&call->work, call->daemon->jobs, json, call->body_size, run_evaluation, e);
 }

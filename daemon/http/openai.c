@@ -297,6 +297,7 @@ struct ds_answer *ds_answer_free(struct ds_answer *a)
 	if (!a)
 		return NULL;
 	ds_request_free(a->request);
+	ds_model_unref(a->model);
 	if (a->keep_alive)
 		event_free(a->keep_alive);
 	if (a->content)
@@ -576,29 +577,44 @@ static void on_keep_alive(evutil_socket_t fd, short what, void *arg)
 		evbuffer_free(comment);
 }
 
-void ds_openai_run(struct ds_call *call, struct ds_answer *a, struct ds_model *model, json_t *generate)
+/* The request is written: begin. */
+static void run(void *arg, char *body, size_t body_size)
 {
-	struct ds_request_spec spec = {
-		.uid = call->uid, .model = model, .type = DS_MSG_GENERATE, .on_events = pump, .arg = a};
+	struct ds_answer *a = arg;
+	struct ds_call *call = a->call;
+	struct ds_request_spec spec = {.uid = call->uid,
+				       .model = a->model,
+				       .type = DS_MSG_GENERATE,
+				       .body = body,
+				       .body_size = body_size,
+				       .on_events = pump,
+				       .arg = a};
 
-	json_decref(call->body); /* may be large; @generate holds what is needed of it */
-	call->body = NULL;
-	spec.body = json_dumps(generate, JSON_COMPACT);
-	spec.body_size = spec.body ? strlen(spec.body) : 0;
-	json_decref(generate);
-	a->model = model;
-	if (a->stream)
-		a->keep_alive = event_new(call->daemon->base, -1, EV_PERSIST, on_keep_alive, a);
-	if (!spec.body || (a->stream && !a->keep_alive) ||
-	    ds_request_new(&a->request, call->daemon->requests, &spec) < 0) {
+	if (!ds_model_is_registered(a->model)) {
+		free(body);
+		ds_answer_free(a);
+		ds_reply_error(call, 404, "model_not_found", "model", "the model was removed from the configuration");
+		return;
+	}
+	if (!body || ds_request_new(&a->request, call->daemon->requests, &spec) < 0) {
 		ds_answer_free(a);
 		ds_reply_abort(call);
 		return;
 	}
 	if (a->stream)
+		a->keep_alive = event_new(call->daemon->base, -1, EV_PERSIST, on_keep_alive, a);
+	if (a->keep_alive)
 		event_add(a->keep_alive, &(struct timeval){.tv_sec = KEEP_ALIVE_S});
-	call->on_gone = on_gone;
 	call->on_drained = pump;
-	call->arg = a;
 	pump(a);
+}
+
+void ds_openai_run(struct ds_call *call, struct ds_answer *a, struct ds_model *model, json_t *generate)
+{
+	json_decref(call->body); /* may be large; @generate holds what is needed of it */
+	call->body = NULL;
+	a->model = ds_model_ref(model);
+	call->on_gone = on_gone;
+	call->arg = a;
+	ds_body_write(&call->work, call->daemon->jobs, generate, call->body_size, run, a);
 }

@@ -8,7 +8,7 @@
 struct ds_answer {
 	struct ds_call *call;
 	struct ds_request *request;
-	struct ds_model *model; /* borrowed: the request refers to it */
+	struct ds_model *model; /* referenced */
 	const struct ds_openai_wire *wire;
 	struct event *keep_alive;
 	char id[48];

@@ -2,8 +2,8 @@
  *
  * - It stops reading while an answer is pending: the descriptor is watched with EV_CLOSED, so that a client that goes
  *   away cancels its work in every phase.
- * - It answers what it cannot parse, and bodies that are too large, by itself and in HTML: such an answer is replaced by
- *   JSON before it leaves (on_output).
+ * - It answers what it cannot parse, and bodies that are too large, by itself and in HTML: such an answer is replaced
+ * by JSON before it leaves (on_output).
  * - It has no limit of connections: at listen.max_clients the listener rests. One user has three quarters of them at
  *   most, so that nobody can shut the others out: a few more are told so when they ask, and what comes on top of those
  *   is closed at once. */
@@ -25,12 +25,9 @@
 
 #define HEADERS_MAX (64u << 10)
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
-#define LARGE_BODY (256u << 10)	  /* what it took in small pieces is given back to the system */
-#define LINGER_MS 100		  /* between looks at a client that has closed its writing end alone */
-#define REFUSED_USEC 1000000	  /* for the request of a connection that is one too many */
-
-/* A value takes up to 250 bytes of memory for 2 bytes of JSON: lists and maps cost 4, what follows a comma 1. */
-#define JSON_COST_MAX (1u << 18)
+#define LARGE_BODY (256u << 10)   /* what it took in small pieces is given back to the system */
+#define LINGER_MS 100             /* between looks at a client that has closed its writing end alone */
+#define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
 
 struct ds_http {
 	struct ds_daemon *daemon;
@@ -124,6 +121,7 @@ static void on_connection_close(struct evhttp_connection *evcon, void *arg)
 	if (call) {
 		struct evhttp_request *req = call->req;
 
+		ds_body_cancel(call->work);
 		if (call->on_gone)
 			call->on_gone(call->arg);
 		free_call(call);
@@ -321,60 +319,31 @@ static int compare(const char *path, const struct ds_route *route, char *name, s
 	return is_name ? 0 : 1;
 }
 
-/* A body while it is parsed. */
-struct body {
-	struct evbuffer *input;
-	size_t cost;
-	bool in_text, escaped;
-};
-
-static size_t cost_of(struct body *body, const char *bytes, size_t size)
+static void on_body(void *arg, json_t *json, int problem, const struct ds_error *err)
 {
-	for (size_t i = 0; i < size; i++) {
-		if (body->in_text) {
-			body->in_text = body->escaped || bytes[i] != '"';
-			body->escaped = !body->escaped && bytes[i] == '\\';
-		} else if (bytes[i] == '"') {
-			body->in_text = true;
-		} else {
-			body->cost += bytes[i] == '[' || bytes[i] == '{' ? 4 : bytes[i] == ',';
-		}
-	}
-	return body->cost;
+	struct ds_call *call = arg;
+
+	call->body = json;
+	if (problem == 0)
+		call->route->answer(call);
+	else if (problem == -E2BIG)
+		ds_reply_error(call, 413, "request_too_large", NULL, "%s", err->text);
+	else if (problem == -EINVAL)
+		ds_reply_error(call, 400, "invalid_json", NULL, "%s", err->text);
+	else
+		ds_reply_abort(call);
 }
 
-/* Parse the body as it lies in its buffer, giving back what was read, and no more of it than memory should hold. */
-static size_t read_body(void *buffer, size_t size, void *arg)
+static void take_body(struct ds_call *call)
 {
-	struct body *body = arg;
-	int n = evbuffer_remove(body->input, buffer, size);
+	struct evbuffer *input = evhttp_request_get_input_buffer(call->req);
+	const struct ds_route *route = call->route;
 
-	return n > 0 && cost_of(body, buffer, (size_t)n) <= JSON_COST_MAX ? (size_t)n : 0;
-}
-
-static bool get_body(struct ds_call *call, const struct ds_route *route)
-{
-	struct body body = {.input = evhttp_request_get_input_buffer(call->req)};
-	json_error_t error;
-
-	call->body_size = evbuffer_get_length(body.input);
+	call->body_size = evbuffer_get_length(input);
 	if (!route->has_body || (route->body_optional && call->body_size == 0))
-		return true;
-	call->body = json_load_callback(read_body, &body, JSON_REJECT_DUPLICATES, &error);
-	if (!call->body && body.cost > JSON_COST_MAX) {
-		ds_reply_error(call, 413, "request_too_large", NULL, "the body holds too many values");
-		return false;
-	}
-	if (!call->body) {
-		ds_reply_error(call, 400, "invalid_json", NULL, "the body is not valid JSON: %s (line %d, column %d)",
-			       error.text, error.line, error.column);
-		return false;
-	}
-	if (!json_is_object(call->body)) {
-		ds_reply_error(call, 400, "invalid_json", NULL, "the body must be a JSON object");
-		return false;
-	}
-	return true;
+		route->answer(call);
+	else
+		ds_body_read(&call->work, call->daemon->jobs, input, on_body, call);
 }
 
 static void route_call(struct ds_call *call)
@@ -396,6 +365,7 @@ static void route_call(struct ds_call *call)
 		if (evhttp_request_get_command(call->req) == (enum evhttp_cmd_type)routes[i].method)
 			found = &routes[i];
 	}
+	call->route = found;
 	if (!known)
 		ds_reply_error(call, 404, "not_found", NULL, "there is no %.200s here", path ? path : "such path");
 	else if (!found)
@@ -403,8 +373,8 @@ static void route_call(struct ds_call *call)
 	else if (found->is_admin && !ds_access_is_admin(call->uid))
 		ds_reply_error(call, 403, "permission_denied", NULL,
 			       "managing models needs root or the daemon's user; you are uid %u", call->uid);
-	else if (get_body(call, found))
-		found->answer(call);
+	else
+		take_body(call);
 }
 
 static void on_request(struct evhttp_request *req, void *arg)

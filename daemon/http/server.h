@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../daemon.h"
+#include "body.h"
 
 #include <event2/http.h>
 
@@ -16,10 +17,12 @@ struct ds_call {
 	struct evhttp_request *req;
 	struct connection *connection;
 	uid_t uid;
-	char id[40];   /* x-request-id */
-	char name[72]; /* what stands for * in the path of the route */
-	json_t *body;  /* an object, of routes that have one; else NULL */
-	size_t body_size; /* bytes, as it came */
+	char id[40];                  /* x-request-id */
+	char name[72];                /* what stands for * in the path of the route */
+	json_t *body;                 /* an object, of routes that have one; else NULL */
+	size_t body_size;             /* bytes, as it came */
+	const struct ds_route *route; /* NULL: there is none for it */
+	struct ds_body *work;         /* its body is being read, or its request written; ends with the call */
 
 	/* Set by the route's function if it answers later. */
 	void (*on_gone)(void *arg);

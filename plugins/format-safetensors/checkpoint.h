@@ -12,7 +12,8 @@
  * Files are read with pread and believed in nothing; the first contradiction ends it with a sentence. */
 #pragma once
 
-#include <deepseekd/format.h>
+#include "../format-common/common.h"
+
 #include <jansson.h>
 #include <string.h>
 
@@ -57,17 +58,10 @@ struct ds_words {
 	char *text; /* of tokens whose bytes were undone */
 };
 
-/* A name from a file, cut and made printable, to be put into a sentence. */
-struct ds_shown {
-	char text[88];
-};
-struct ds_shown ds_shown(const char *name);
-
 extern const struct ds_format_ops ds_safetensors_ops;
 
 /* json.c */
 const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *name); /* NULL: not there */
-int ds_file_read(const struct ds_file *file, uint64_t offset, void *buffer, size_t size, struct ds_error *err);
 /* Parse @size bytes of @file at @offset into an object. Duplicate keys are refused. */
 int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err);
 /* The object in the file @name; without the file *@out stays NULL. */

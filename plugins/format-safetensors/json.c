@@ -1,43 +1,12 @@
 /* json.c - JSON files among the files of a checkpoint, and typed access to their members. */
 #include "checkpoint.h"
 
-struct ds_shown ds_shown(const char *name)
-{
-	struct ds_shown shown;
-	size_t max = sizeof(shown.text) - 4, n;
-
-	/* ASCII only: a sentence may be cut anywhere and must still be UTF-8 */
-	for (n = 0; name[n] && n < max; n++)
-		shown.text[n] = name[n] >= 0x20 && name[n] < 0x7f ? name[n] : '?';
-	strcpy(shown.text + n, name[n] ? "..." : "");
-	return shown;
-}
-
 const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->n_files; i++)
 		if (strcmp(c->files[i].name, name) == 0)
 			return &c->files[i];
 	return NULL;
-}
-
-int ds_file_read(const struct ds_file *file, uint64_t offset, void *buffer, size_t size, struct ds_error *err)
-{
-	size_t done = 0;
-
-	while (done < size) {
-		ssize_t n = pread(file->fd, (char *)buffer + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return ds_fail(err, -errno, "%s: cannot be read: %m", ds_shown(file->name).text);
-		if (n == 0)
-			return ds_fail(err, -EINVAL, "%s: ends at byte %llu, in the middle of what should be there",
-				       ds_shown(file->name).text, (unsigned long long)(offset + done));
-		done += (size_t)n;
-	}
-	return 0;
 }
 
 int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err)

@@ -19,4 +19,5 @@ format_safetensors_so_SOURCES = plugins/format-safetensors/plugin.c
 format_safetensors_so_CPPFLAGS = $(plugin_cppflags) $(JANSSON_CFLAGS)
 format_safetensors_so_CFLAGS = $(plugin_cflags)
 format_safetensors_so_LDFLAGS = $(plugin_ldflags)
-format_safetensors_so_LDADD = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+format_safetensors_so_LDADD = plugins/format-safetensors/libformat-safetensors.a \
+	plugins/format-common/libformat-common.a $(JANSSON_LIBS)

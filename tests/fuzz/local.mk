@@ -15,7 +15,8 @@ EXTRA_DIST += tests/fuzz/corpus
 
 # format-safetensors: the same three parsers, each with the other files of a checkpoint held still.
 fuzz_format_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)
-fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a plugins/format-common/libformat-common.a \
+	$(JANSSON_LIBS)
 EXTRA_DIST += tests/checkpoint.h
 
 fuzz_programs += tests/fuzz/fuzz-safetensors
@@ -69,9 +70,15 @@ tests_fuzz_fuzz_message_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
 tests_fuzz_fuzz_message_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_message_LDADD = lib/libds.a
 
-# The broker: its configuration.
+# The broker: its configuration; the body of a request.
 fuzz_programs += tests/fuzz/fuzz-yaml-config
 tests_fuzz_fuzz_yaml_config_SOURCES = tests/fuzz/fuzz-yaml-config.c $(fuzz_driver)
 tests_fuzz_fuzz_yaml_config_CPPFLAGS = $(daemon_cppflags)
 tests_fuzz_fuzz_yaml_config_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_yaml_config_LDADD = $(daemon_libs)
+
+fuzz_programs += tests/fuzz/fuzz-body
+tests_fuzz_fuzz_body_SOURCES = tests/fuzz/fuzz-body.c $(fuzz_driver)
+tests_fuzz_fuzz_body_CPPFLAGS = $(daemon_cppflags) -I$(top_srcdir)
+tests_fuzz_fuzz_body_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_body_LDADD = $(daemon_libs)

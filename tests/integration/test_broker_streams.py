@@ -206,10 +206,81 @@ def test_a_body_of_too_many_values_is_told_in_json_and_fills_no_memory(daemon):
 
 
 def test_many_parts_are_joined_at_once(daemon):
-    parts = [{"type": "text", "text": "x" * 1000000}] + [{"type": "text", "text": ""}] * 20000
+    parts = [{"type": "text", "text": "x" * 1000000}] + [{"type": "text", "text": ""}] * 12000
     start = time.monotonic()
     assert daemon.post(CHAT, {"messages": [{"role": "user", "content": parts}]})[0] == 200
     assert time.monotonic() - start < 30
+
+
+# Bodies that are parsed in many slices.
+LONG_TEXT = json.dumps(chat("a" * 4194000 + " tokens=1")).encode()
+MANY_NUMBERS = json.dumps({"prompt": [7] * 262000}).encode()
+
+
+def send_and_leave(daemon, path, body):
+    """Gone while the body is parsed, most likely; wherever it is, nothing may come of it."""
+    connection = Connection(daemon.socket)
+    connection.request("POST", path, body)
+    leave(connection)
+
+
+def test_who_leaves_while_a_large_body_is_parsed_is_forgotten(daemon):
+    for _ in range(5):
+        send_and_leave(daemon, CHAT, LONG_TEXT)
+        send_and_leave(daemon, "/v1/completions", MANY_NUMBERS)
+        send_and_leave(daemon, CHAT, LONG_TEXT[:-1])
+        send_and_leave(daemon, "/admin/v1/models/null/evaluate", json.dumps({"tokens": [7] * 262000}).encode())
+    assert daemon.post(CHAT, LONG_TEXT)[0] == 200
+    daemon.wait_idle()
+
+
+def test_many_large_bodies_at_once_are_all_answered(daemon):
+    bodies = [(CHAT, LONG_TEXT, 200), ("/v1/completions", MANY_NUMBERS, 200), (CHAT, LONG_TEXT[:-1], 400),
+              (CHAT, json.dumps(chat("b" * 50000 + " tokens=1")).encode(), 200)] * 4
+    connections = []
+    for path, body, _ in bodies:
+        connection = Connection(daemon.socket)
+        connection.request("POST", path, body)
+        connections.append(connection)
+    for connection, (_, _, status) in zip(connections, bodies):
+        response = connection.getresponse()
+        assert (response.status, bool(response.read())) == (status, True)
+        connection.close()
+
+
+def test_where_a_large_body_is_wrong_is_told(daemon):
+    status, answer = daemon.post(CHAT, b'{"messages": "' + b"x" * 100000 + b'",\n "model": nobody}')
+    assert status == 400
+    assert "line 2, column 16" in answer["error"]["message"], answer
+
+
+def test_a_model_removed_while_a_large_body_is_parsed_is_gone():
+    with NullDaemon() as daemon:
+        daemon.load("null")
+        connection = Connection(daemon.socket)
+        connection.request("POST", CHAT, json.dumps(chat("a" * 4000000, model="null")))
+        (daemon.folder / "models.d/null.yaml").unlink()
+        daemon.write_config({})
+        daemon.reload()
+        response = connection.getresponse()
+        assert response.status in (200, 404, 503), response.read()
+        connection.close()
+        until("the model is gone", lambda: not daemon.status()["models"])
+
+
+def test_the_daemon_ends_while_large_bodies_are_parsed():
+    with NullDaemon() as daemon:
+        daemon.load("null")
+        connections = []
+        for _ in range(4):
+            connection = Connection(daemon.socket)
+            connection.request("POST", CHAT, LONG_TEXT)
+            connections.append(connection)
+        daemon.signal(signal.SIGTERM)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.process.wait(PATIENCE) == 0
+        for connection in connections:
+            connection.close()
 
 
 def test_an_idle_daemon_with_a_model_is_small(daemon):

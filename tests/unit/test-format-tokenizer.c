@@ -176,7 +176,7 @@ static void tokenizers_that_cannot_be_honoured_are_refused(void **state)
 		 "model.merges[0] should be"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [7]}"), -EINVAL, "model.merges[0] should be two words"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [\"aaaaaaa b\"]}"), -EINVAL,
-		 "model.merges[0] should be two words"},
+		 "aaaaaaa is not in the vocabulary"},
 		{WITH(MODEL ", \"added_tokens\": [{\"id\": 0}]"), -EINVAL, "added_tokens: content should be a text"},
 		{WITH(MODEL ", \"added_tokens\": [{\"content\": \"<s>\"}]"), -EINVAL,
 		 "the id of <s> should be a whole number"},
