@@ -2,8 +2,13 @@
 noinst_LIBRARIES += helpers/libloader.a
 helpers_libloader_a_SOURCES = \
 	helpers/builder.c helpers/builder.h \
+	helpers/convert.c \
 	helpers/describe.c helpers/describe.h \
 	helpers/fill.c helpers/fill.h \
+	helpers/gguf-mix.c helpers/gguf-mix.h \
+	helpers/gguf-model.c helpers/gguf-model.h \
+	helpers/gguf-words.c \
+	helpers/gguf-writer.c helpers/gguf-writer.h \
 	helpers/inspect.c \
 	helpers/loader.c helpers/loader.h \
 	helpers/quantize.c helpers/quantize.h \

@@ -6,6 +6,7 @@ static const struct {
 	ds_request_function *function;
 } requests[] = {
 	{DS_MSG_INSPECT, ds_request_inspect},
+	{DS_MSG_QUANTIZE, ds_request_quantize},
 };
 
 ds_request_function *ds_request_find(uint16_t type)

@@ -38,6 +38,7 @@ unsigned ds_message_max_fds(uint16_t type)
 	case DS_MSG_FILES:
 		return DS_MESSAGE_FDS;
 	case DS_MSG_GO:
+	case DS_MSG_QUANTIZE:
 	case DS_MSG_MAP:
 		return 1;
 	default:
