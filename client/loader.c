@@ -151,7 +151,7 @@ static int take(const struct ds_loader_call *call, const struct ds_message *m, j
 			call->on_progress(call->self, progress[0], progress[1]);
 		return 0;
 	case DS_MSG_ANSWER:
-		*answer = json_loadb((const char *)m->data, m->size, 0, NULL);
+		*answer = json_loadb((const char *)m->data, m->size, JSON_ALLOW_NUL, NULL);
 		return *answer ? 1 : ds_fail(err, -EPROTO, "ds-loader: its answer is not JSON");
 	case DS_MSG_FAILED:
 		return fail_as_told(m, err);

@@ -17,6 +17,7 @@ client_libdsctl_a_SOURCES = \
 	client/verb-quantize.c \
 	client/verb-run.c \
 	client/verb-status.c \
+	client/verb-tokenize.c \
 	client/verb-verify.c \
 	client/verb.h
 client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \

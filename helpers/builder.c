@@ -13,6 +13,9 @@ struct ds_model_builder {
 	const struct ds_file *files; /* [n_files] */
 	size_t n_files;
 	struct ds_image_writer *image;
+	char *chat_template; /* NULL: none came */
+	char **added;	     /* [n_added], and NULL after them: texts of the vocabulary's added and special tokens */
+	uint32_t n_added;
 	struct ds_model_tensor *tensors; /* [n_tensors]; their names are ours */
 	uint32_t n_tensors, tensor_capacity;
 	struct ds_part *parts; /* [n_parts], sorted by tensor and row when planned */
@@ -45,18 +48,55 @@ static int take_hparams(void *self, const struct ds_hparams *hparams, struct ds_
 	return ds_image_writer_hparams(b->image, hparams, err);
 }
 
+static void free_added(struct ds_model_builder *b)
+{
+	for (uint32_t i = 0; i < b->n_added; i++)
+		free(b->added[i]);
+	free(b->added);
+	b->added = NULL;
+	b->n_added = 0;
+}
+
+/* Keep the texts that may tell the dialect. One with a NUL byte in it ends early: it is nobody's mark. */
+static int take_added(struct ds_model_builder *b, const struct ds_vocabulary *v, struct ds_error *err)
+{
+	const unsigned wanted = DS_TOKEN_ADDED | DS_TOKEN_SPECIAL;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->n_tokens; i++)
+		n += (v->tokens[i].flags & wanted) != 0;
+	free_added(b);
+	b->added = calloc((size_t)n + 1, sizeof(*b->added));
+	if (!b->added)
+		return ds_fail(err, -ENOMEM, "no memory for %u added tokens", n);
+	for (uint32_t i = 0; i < v->n_tokens; i++) {
+		if (!(v->tokens[i].flags & wanted))
+			continue;
+		b->added[b->n_added] = strndup(v->tokens[i].text, v->tokens[i].size);
+		if (!b->added[b->n_added++])
+			return ds_fail(err, -ENOMEM, "no memory for %u added tokens", n);
+	}
+	return 0;
+}
+
 static int take_vocabulary(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
+	int r = ds_image_writer_vocabulary(b->image, vocabulary, err);
 
-	return ds_image_writer_vocabulary(b->image, vocabulary, err);
+	return r < 0 ? r : take_added(b, vocabulary, err);
 }
 
-static int take_dialect(void *self, const char *name, struct ds_error *err)
+static int take_chat_template(void *self, const char *chat_template, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
+	char *copy = strdup(chat_template);
 
-	return ds_image_writer_dialect(b->image, name, err);
+	if (!copy)
+		return ds_fail(err, -ENOMEM, "no memory for the chat template");
+	free(b->chat_template);
+	b->chat_template = copy;
+	return 0;
 }
 
 static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor *t, struct ds_error *err)
@@ -253,7 +293,7 @@ int ds_model_builder_new(struct ds_model_builder **out, const struct ds_file *fi
 		.self = b,
 		.hparams = take_hparams,
 		.vocabulary = take_vocabulary,
-		.dialect = take_dialect,
+		.chat_template = take_chat_template,
 		.tensor = take_tensor,
 		.part = take_part,
 	};
@@ -269,6 +309,8 @@ struct ds_model_builder *ds_model_builder_free(struct ds_model_builder *builder)
 	if (!builder)
 		return NULL;
 	ds_image_writer_free(builder->image);
+	free(builder->chat_template);
+	free_added(builder);
 	for (uint32_t i = 0; i < builder->n_tensors; i++)
 		free((void *)builder->tensors[i].desc.name);
 	free(builder->tensors);
@@ -358,6 +400,17 @@ int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_back
 struct ds_image_writer *ds_model_builder_image(const struct ds_model_builder *builder)
 {
 	return builder->image;
+}
+
+struct ds_habits ds_model_builder_habits(const struct ds_model_builder *builder)
+{
+	static const char *const none[] = {NULL};
+
+	return (struct ds_habits){
+		.size = sizeof(struct ds_habits),
+		.chat_template = builder->chat_template ? builder->chat_template : "",
+		.added_tokens = builder->added ? (const char *const *)builder->added : none,
+	};
 }
 
 const struct ds_file *ds_model_builder_files(const struct ds_model_builder *builder)

@@ -38,11 +38,11 @@ static int on_vocabulary(void *self, const struct ds_vocabulary *v, struct ds_er
 	return i->builder->vocabulary(i->builder->self, v, err);
 }
 
-static int on_dialect(void *self, const char *name, struct ds_error *err)
+static int on_chat_template(void *self, const char *chat_template, struct ds_error *err)
 {
 	const struct ds_builder *b = ((struct inspection *)self)->builder;
 
-	return b->dialect(b->self, name, err);
+	return b->chat_template(b->self, chat_template, err);
 }
 
 static int on_tensor(void *self, const struct ds_tensor_desc *desc, uint32_t *index, struct ds_error *err)
@@ -165,7 +165,8 @@ static json_t *answer_json(const struct ds_request *q, const struct ds_model_bui
 {
 	const struct ds_image_writer *image = ds_model_builder_image(builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
-	const char *dialect = ds_image_writer_get_dialect(image);
+	const struct ds_habits habits = ds_model_builder_habits(builder);
+	const char *dialect = ds_recognize_dialect(q->plugins, &habits);
 	struct sums sums = {0};
 	uint64_t file_size = 0;
 
@@ -192,7 +193,7 @@ int ds_request_inspect(const struct ds_request *q, json_t **answer, struct ds_er
 		.self = &i,
 		.hparams = on_hparams,
 		.vocabulary = on_vocabulary,
-		.dialect = on_dialect,
+		.chat_template = on_chat_template,
 		.tensor = on_tensor,
 		.part = on_part,
 		.text = on_text,

@@ -47,7 +47,7 @@ static int parse(const struct ds_message *m, const char *what, json_t **out, str
 {
 	json_error_t error;
 
-	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES, &error);
+	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 	if (!json_is_object(*out))
 		return ds_fail(err, -EPROTO, "%s is not a JSON object: %s", what, *out ? "another value" : error.text);
 	return 0;
@@ -133,6 +133,18 @@ static int choose_backend(struct loader *l, const char *name, struct ds_error *e
 	return 0;
 }
 
+/* The dialect @wish, which has to be there, or with "auto" the one that is recognized. */
+static int choose_dialect(struct loader *l, const char *wish, struct ds_error *err)
+{
+	const struct ds_habits habits = ds_model_builder_habits(l->builder);
+
+	if (strcmp(wish, "auto") == 0)
+		wish = ds_recognize_dialect(l->plugins, &habits);
+	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
+		return -ENOENT;
+	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
+}
+
 static uint64_t multiply(uint64_t a, uint64_t b)
 {
 	uint64_t product;
@@ -151,23 +163,26 @@ static uint64_t add(uint64_t a, uint64_t b)
  * each of @parallel sequences, all F32. */
 uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 {
-	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head;
+	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head + 2ull * h->head_dim;
 	uint64_t ff = h->ff, experts = multiply(h->n_experts_used, add(2 * (uint64_t)h->moe_ff, h->hidden));
 	uint64_t row = add(4 * (uint64_t)h->hidden, multiply(h->n_heads, head));
 
 	row = add(row, add(2 * ff, add(experts, multiply(h->n_shared, 2 * (uint64_t)h->moe_ff))));
 	row = add(row, (uint64_t)h->q_lora + h->kv_lora + h->qk_rope + h->n_experts);
+	row = add(row, multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim));
 	return multiply(sizeof(float), add(multiply(row, STEP_ROWS), multiply(h->vocab, parallel)));
 }
 
-/* Bytes of the cache a token takes: a row of MLA's latent in every layer, the engine's block of multi-token prediction
- * being one of them. Exact precision keeps F32 whatever @kv_type says. */
+/* Bytes of the cache a token takes in all layers, the engine's block of multi-token prediction being one of them: a row
+ * of MLA's latent, or keys and values of each key head. Exact precision keeps F32 whatever @kv_type says. */
 uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
 	uint64_t element = precision == DS_PRECISION_EXACT || strcmp(kv_type, "f32") == 0 ? 4 : 2;
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
+	uint64_t width = h->n_kv_heads > 0 ? multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim)
+					   : (uint64_t)h->kv_lora + h->qk_rope;
 
-	return multiply(multiply((uint64_t)h->kv_lora + h->qk_rope, n_layers), element);
+	return multiply(multiply(width, n_layers), element);
 }
 
 static int send(struct loader *l, uint16_t type, const void *data, size_t size, struct ds_error *err)
@@ -238,8 +253,8 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
 	if (r == 0)
 		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
-	if (r == 0 && strcmp(w.dialect, "auto") != 0)
-		r = ds_image_writer_dialect(ds_model_builder_image(l->builder), w.dialect, err);
+	if (r == 0)
+		r = choose_dialect(l, w.dialect, err);
 	if (r == 0)
 		r = ds_model_builder_plan(l->builder, l->backend, w.precision, err);
 	if (r == 0)

@@ -15,7 +15,8 @@ helpers_libloader_a_SOURCES = \
 	helpers/quantize-fit.c helpers/quantize-fit.h \
 	helpers/quantize-k.c helpers/quantize-k.h \
 	helpers/requests.c helpers/requests.h \
-	helpers/source.c helpers/source.h
+	helpers/source.c helpers/source.h \
+	helpers/tokenize.c
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
 # For `omp simd`, without OpenMP's threads.
 helpers_libloader_a_CFLAGS = $(AM_CFLAGS) -O3 -fopenmp-simd

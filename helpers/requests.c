@@ -7,6 +7,7 @@ static const struct {
 } requests[] = {
 	{DS_MSG_INSPECT, ds_request_inspect},
 	{DS_MSG_QUANTIZE, ds_request_quantize},
+	{DS_MSG_TOKENIZE, ds_request_tokenize},
 };
 
 ds_request_function *ds_request_find(uint16_t type)

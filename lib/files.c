@@ -61,6 +61,8 @@ static bool belongs(const struct dirent *entry)
 {
 	const char *dot = strrchr(entry->d_name, '.');
 
+	if (!strcmp(entry->d_name, "chat_template.jinja"))
+		return true;
 	return entry->d_name[0] != '.' && dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".json"));
 }
 

@@ -12,7 +12,7 @@
 enum {
 	/* A panel of weights that a member widens to float32 for sgemm, and how many rows of activations it gathers. */
 	DS_PANEL_ROWS = 512,
-	DS_PANEL_COLS = 512,
+	DS_PANEL_COLS = 512, /* whole blocks of every type */
 	DS_PANEL_BATCH = 256,
 	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
 	DS_PAIRS = 4096,

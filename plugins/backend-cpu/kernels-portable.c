@@ -226,4 +226,5 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 		.rotate = rotate,
 		.rotate_halves = rotate_halves,
 	};
+	ds_kernels_init_blocks(k);
 }

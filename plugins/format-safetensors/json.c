@@ -9,7 +9,8 @@ const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *na
 	return NULL;
 }
 
-int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err)
+int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, size_t flags,
+		 struct ds_error *err)
 {
 	ds_cleanup(ds_freep) char *text = NULL;
 	json_error_t error;
@@ -26,7 +27,7 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	r = ds_file_read(file, offset, text, size, err);
 	if (r < 0)
 		return r;
-	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+	root = json_loadb(text, size, JSON_REJECT_DUPLICATES | flags, &error);
 	if (!root)
 		return ds_fail(err, -EINVAL, "%s: not valid JSON: line %d, column %d: %s", ds_shown(file->name).text,
 			       error.line, error.column, ds_shown(error.text).text);
@@ -38,11 +39,11 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	return 0;
 }
 
-int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, struct ds_error *err)
+int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, size_t flags, struct ds_error *err)
 {
 	const struct ds_file *file = ds_file_find(c, name);
 
-	return file ? ds_json_read(out, file, 0, file->size, err) : 0;
+	return file ? ds_json_read(out, file, 0, file->size, flags, err) : 0;
 }
 
 static const json_t *member(const json_t *object, const char *key)

@@ -5,6 +5,7 @@
 #include "checkpoint.h"
 
 #define FILE_NAME "tokenizer.json"
+#define MAX_TOKENS (1 << 24) /* where no config.json tells how many there are */
 
 static int read_id(uint32_t *id, const json_t *value, const struct ds_checkpoint *c, const char *text,
 		   struct ds_error *err)
@@ -234,6 +235,27 @@ static void finish(struct ds_words *w, uint32_t vocab)
 		else
 			w->tokens[id] = (struct ds_token){.text = "", .flags = DS_TOKEN_UNUSED};
 	}
+}
+
+int ds_tokenizer_count(uint32_t *n, const struct ds_checkpoint *c, struct ds_error *err)
+{
+	const json_t *added = json_object_get(c->tokenizer, "added_tokens");
+	json_t *vocab = json_object_get(json_object_get(c->tokenizer, "model"), "vocab"), *value;
+	json_int_t last = -1, x;
+	const char *text;
+	size_t i;
+
+	json_object_foreach (vocab, text, value)
+		if ((x = json_integer_value(value)) > last)
+			last = x;
+	json_array_foreach ((json_t *)added, i, value)
+		if ((x = json_integer_value(json_object_get(value, "id"))) > last)
+			last = x;
+	if (last >= MAX_TOKENS)
+		return ds_fail(err, -EINVAL, FILE_NAME ": a token has the id %lld (limit: %d)", (long long)last,
+			       MAX_TOKENS);
+	*n = (uint32_t)(last + 1);
+	return 0;
 }
 
 int ds_tokenizer_read(struct ds_words *w, const struct ds_checkpoint *c, struct ds_error *err)

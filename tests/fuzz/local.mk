@@ -49,13 +49,13 @@ fuzz_programs += tests/fuzz/fuzz-tokenizer
 tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)
 tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)/plugins/tokenizer-bpe
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
-tests_fuzz_fuzz_tokenizer_LDADD = plugins/tokenizer-bpe/libtokenizer-bpe.a $(PCRE2_LIBS) $(UTF8PROC_LIBS)
+tests_fuzz_fuzz_tokenizer_LDADD = $(tokenizer_bpe_libs)
 
-# dialect-deepseek-r1: the parser of answers.
-fuzz_programs += tests/fuzz/fuzz-dialect-r1
-tests_fuzz_fuzz_dialect_r1_SOURCES = tests/fuzz/fuzz-dialect-r1.c $(dialect_deepseek_r1_sources) $(fuzz_driver)
-tests_fuzz_fuzz_dialect_r1_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/dialect-deepseek-r1
-tests_fuzz_fuzz_dialect_r1_LDFLAGS = $(fuzz_ldflags)
+# dialect-deepseek: the parser of answers.
+fuzz_programs += tests/fuzz/fuzz-dialect
+tests_fuzz_fuzz_dialect_SOURCES = tests/fuzz/fuzz-dialect.c $(dialect_deepseek_sources) $(fuzz_driver)
+tests_fuzz_fuzz_dialect_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/dialect-deepseek
+tests_fuzz_fuzz_dialect_LDFLAGS = $(fuzz_ldflags)
 
 # lib: a model image; a datagram between broker and helper.
 fuzz_programs += tests/fuzz/fuzz-image

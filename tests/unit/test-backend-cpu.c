@@ -10,6 +10,7 @@
 #include <deepseekd/backend.h>
 
 #include "plugins/backend-cpu/cpu.h"
+#include "random-blocks.h"
 
 /* What the linker puts in the place of the allocator (backend-cpu.mk), to count who asks for memory. */
 static unsigned n_allocations;
@@ -284,6 +285,81 @@ static void every_pair_meets_the_expert_it_chose(void **state)
 		check_experts(&b, DS_DTYPE_BF16, DS_PANEL_BATCH + 50, 2, 2, true);
 		end(&b);
 	}
+}
+
+/* A stack of matrices in random blocks, and what they stand for in @plain. */
+static struct ds_weight quantised(struct bench *b, size_t type, uint64_t n, uint64_t rows, uint64_t cols, float *plain)
+{
+	enum ds_dtype dtype = block_types[type].dtype;
+	size_t a_row = ds_row_size(dtype, cols), a_block = ds_dtype_info(dtype)->size;
+	struct ds_tensor_desc desc = {"w", dtype, 3, {n, rows, cols, 1}};
+	struct ds_layout layout;
+	uint8_t *w;
+
+	assert_int_equal(ops->plan(&desc, DS_PRECISION_EXACT, &layout, NULL), 0);
+	assert_int_equal(layout.size, n * rows * a_row);
+	w = ops->alloc(b->self, layout.size);
+	for (size_t i = 0; i < n * rows * a_row; i += a_block)
+		fill_block(w + i, &block_types[type], false, &b->seed);
+	for (size_t r = 0; r < n * rows; r++)
+		ds_dequantize_row(plain + r * cols, w + r * a_row, dtype, cols);
+	return (struct ds_weight){w, dtype, layout.id, n, rows, cols, NULL};
+}
+
+/* Every operation that reads weights, few rows and as many as are widened for sgemm. */
+static void check_quantised(struct bench *b, size_t type, uint32_t n)
+{
+	enum { EXPERTS = 3, ROWS = 21 };
+	uint64_t cols = block_types[type].dtype == DS_DTYPE_FP8 ? 700 : 768;
+	float *plain = values(b, EXPERTS * ROWS * cols), *x = values(b, n * EXPERTS * cols);
+	float *y = values(b, n * EXPERTS * (ROWS > cols ? ROWS : cols));
+	uint32_t *ids = ops->alloc(b->self, n * sizeof(*ids));
+	struct ds_weight w = quantised(b, type, EXPERTS, ROWS, cols, plain), first = w;
+	uint32_t x_row = (uint32_t)(EXPERTS * cols), x_head = (uint32_t)cols;
+	double size, want;
+
+	first.n_experts = 1;
+	for (uint32_t i = 0; i < n; i++)
+		ids[i] = i * 7 % EXPERTS;
+	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &first, .n = n});
+	for (size_t i = 0; i < n * ROWS; i++) {
+		want = dot(plain + i % ROWS * cols, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->head_matmul(b->self, &(struct ds_head_matmul){y, x, &w, n, x_row, x_head, EXPERTS * ROWS, ROWS});
+	for (size_t i = 0; i < n * EXPERTS * ROWS; i++) {
+		want = dot(plain + i % (EXPERTS * ROWS) * cols, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true});
+	for (size_t i = 0; i < n * ROWS; i++) {
+		const float *row = plain + (ids[i / ROWS] * ROWS + i % ROWS) * cols;
+
+		want = dot(row, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->embed(b->self, y, &first, ids, n);
+	for (uint32_t i = 0; i < n; i++)
+		assert_memory_equal(y + i * cols, plain + ids[i] * cols, cols * sizeof(*y));
+	assert_float_equal(y[n * EXPERTS * cols], GUARD, 0);
+	ops->release(b->self, plain);
+	ops->release(b->self, x);
+	ops->release(b->self, y);
+	ops->release(b->self, ids);
+	ops->release(b->self, (void *)w.data);
+}
+
+static void quantised_weights_do_in_every_operation(void **state)
+{
+	static const uint32_t counts[] = {1, 3, 8, 30, 100};
+
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++)
+		for (size_t i = 0; i < DS_ARRAY_SIZE(counts); i++) {
+			struct bench b = begin(1 + (unsigned)i % 3);
+
+			check_quantised(&b, t, counts[i]);
+			end(&b);
+		}
 }
 
 /* Experts that lie anywhere, as those of a model that is partly in memory do. */
@@ -832,6 +908,29 @@ static void a_plan_keeps_the_rows_of_the_checkpoint(void **state)
 	assert_memory_equal(src, dst, sizeof(src));
 }
 
+static void rows_of_blocks_are_planned_as_they_are(void **state)
+{
+	struct ds_layout layout;
+	struct ds_error err;
+
+	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype < DS_N_DTYPES; dtype++) {
+		struct ds_tensor_desc t = {"w", dtype, 3, {2, 3, 768, 1}};
+
+		assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), 0);
+		assert_int_equal(layout.id, 0);
+		assert_int_equal(layout.block_rows, 1);
+		assert_int_equal(layout.block_size, 768 / ds_dtype_info(dtype)->block * ds_dtype_info(dtype)->size);
+		assert_int_equal(layout.size, 6 * layout.block_size);
+		t.shape[2] = 700; /* fills no block of quantised types; FP8 pads its last one */
+		if (ds_dtype_is_float(dtype) || dtype == DS_DTYPE_FP8) {
+			assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), 0);
+		} else {
+			assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), -EINVAL);
+			assert_non_null(strstr(err.text, "its rows of 700 do not fill"));
+		}
+	}
+}
+
 /* Every operation once, as a step of decoding or prefill would: @n rows. */
 static void step(struct bench *b, struct cache *c, uint32_t n, float *x, float *y, uint32_t *ids)
 {
@@ -931,8 +1030,10 @@ static void a_tensor_beyond_memory_is_refused(void **state)
 	assert_non_null(strstr(err.text, "w is larger"));
 	t.n_dims = 5;
 	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EINVAL);
+	t.n_dims = 1;
+	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EOVERFLOW);
 	t.n_dims = 2;
-	t.dtype = 9;
+	t.dtype = DS_N_DTYPES;
 	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EINVAL);
 }
 
@@ -959,6 +1060,7 @@ int main(void)
 		cmocka_unit_test(a_matmul_of_any_shape_is_right),
 		cmocka_unit_test(every_head_meets_its_own_matrix),
 		cmocka_unit_test(every_pair_meets_the_expert_it_chose),
+		cmocka_unit_test(quantised_weights_do_in_every_operation),
 		cmocka_unit_test(matrices_may_lie_in_different_places),
 		cmocka_unit_test(a_sum_of_experts_is_weighted),
 		cmocka_unit_test(attention_sees_each_position_up_to_its_own),
@@ -976,6 +1078,7 @@ int main(void)
 		cmocka_unit_test(a_tie_goes_to_the_lowest_expert),
 		cmocka_unit_test(scores_that_are_no_numbers_still_choose_experts),
 		cmocka_unit_test(a_plan_keeps_the_rows_of_the_checkpoint),
+		cmocka_unit_test(rows_of_blocks_are_planned_as_they_are),
 		cmocka_unit_test(steps_ask_for_no_memory),
 		cmocka_unit_test(more_pairs_than_ever_find_room),
 		cmocka_unit_test(the_instruction_set_can_be_asked_for),
