@@ -25,7 +25,7 @@ struct words {
 	struct ds_gguf_writer *writer;
 	const struct ds_builder *builder;
 	struct ds_hparams hparams;
-	char *name, *pre, *template;
+	char *name, *pre, *chat_template;
 	const char *fallback_name;
 	const struct ds_mix *mix;
 	bool has_vocabulary;
@@ -70,7 +70,7 @@ static void words_deinit(struct words *w)
 	ds_gguf_writer_free(w->writer);
 	free(w->name);
 	free(w->pre);
-	free(w->template);
+	free(w->chat_template);
 }
 
 static int on_hparams(void *self, const struct ds_hparams *hparams, struct ds_error *err)
@@ -96,9 +96,16 @@ static int on_vocabulary(void *self, const struct ds_vocabulary *v, struct ds_er
 	return ds_gguf_put_vocabulary(w->writer, v, w->pre, w->hparams.vocab, err);
 }
 
-static int on_dialect(void *self, const char *name, struct ds_error *err)
+static int keep_text(char **to, const char *text, struct ds_error *err)
 {
-	return 0;
+	free(*to);
+	*to = strdup(text);
+	return *to ? 0 : ds_fail(err, -ENOMEM, "no memory for what the model says of itself");
+}
+
+static int on_template(void *self, const char *chat_template, struct ds_error *err)
+{
+	return keep_text(&((struct words *)self)->chat_template, chat_template, err);
 }
 
 static int on_tensor(void *self, const struct ds_tensor_desc *desc, uint32_t *index, struct ds_error *err)
@@ -118,16 +125,14 @@ static int on_part(void *self, const struct ds_part *part, struct ds_error *err)
 static int on_text(void *self, const char *key, const char *text, struct ds_error *err)
 {
 	struct words *w = self;
-	char **to = strcmp(key, "general.name") == 0		  ? &w->name
-		    : strcmp(key, "tokenizer.ggml.pre") == 0	  ? &w->pre
-		    : strcmp(key, "tokenizer.chat_template") == 0 ? &w->template
-								  : NULL;
 
-	if (!to)
-		return 0;
-	free(*to);
-	*to = strdup(text);
-	return *to ? 0 : ds_fail(err, -ENOMEM, "no memory for %s", key);
+	if (strcmp(key, "general.name") == 0)
+		return keep_text(&w->name, text, err);
+	if (strcmp(key, "tokenizer.chat_template") == 0)
+		return keep_text(&w->chat_template, text, err);
+	if (strcmp(key, "tokenizer.ggml.pre") == 0)
+		return keep_text(&w->pre, text, err);
+	return 0;
 }
 
 /* Rows as they are: the layout in which a source hands them out. */
@@ -160,8 +165,8 @@ static void put_general(struct words *w)
 	if (!ds_dtype_is_float(w->mix->base))
 		ds_gguf_writer_u32(w->writer, NULL, "general.quantization_version", 2);
 	ds_gguf_put_hparams(w->writer, &w->hparams, false);
-	if (w->template)
-		ds_gguf_writer_text(w->writer, NULL, "tokenizer.chat_template", w->template);
+	if (w->chat_template && *w->chat_template)
+		ds_gguf_writer_text(w->writer, NULL, "tokenizer.chat_template", w->chat_template);
 	if (!w->has_vocabulary)
 		ds_gguf_writer_text(w->writer, NULL, "tokenizer.ggml.model", "no_vocab");
 }
@@ -421,7 +426,7 @@ static int describe(struct words *w, struct ds_model_builder *builder, const str
 		.self = w,
 		.hparams = on_hparams,
 		.vocabulary = on_vocabulary,
-		.dialect = on_dialect,
+		.chat_template = on_template,
 		.tensor = on_tensor,
 		.part = on_part,
 		.text = on_text,

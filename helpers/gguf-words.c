@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define KEY "tokenizer.ggml."
+#define OWN_KEY "tokenizer.deepseekd."
 #define SPACE "\xe2\x96\x81" /* U+2581, a space in SentencePiece's texts */
 
 /* The numbers of tokenizer.ggml.token_type. */
@@ -18,13 +19,17 @@ enum kind {
 
 /* The names of split patterns, by an FNV-1a hash of the patterns, each followed by a NUL, line ends in them escaped. Names
  * are shared: qwen2 is also that of the distilled ones, llama-bpe that of Llama 3. */
-static const struct {
+static const struct family {
 	const char *pre;
 	uint64_t hash;
+	bool nfc, ignore_merges; /* go with the name */
 } families[] = {
-	{"deepseek-llm", 0x2a2fc2d7db9e2b69},	{"deepseek-coder", 0xcb214bc17a9606da},
-	{"deepseek-v3", 0x88f3a5095ef2a177},	{"qwen2", 0x14377e3fdc82a3ec},
-	{"llama-bpe", 0x718fc75eb696e682},	{"gpt-2", 0x9a8ff1a086e8d995},
+	{"deepseek-llm", 0x2a2fc2d7db9e2b69},
+	{"deepseek-coder", 0xcb214bc17a9606da},
+	{"deepseek-v3", 0x88f3a5095ef2a177},
+	{"qwen2", 0x14377e3fdc82a3ec, .nfc = true},
+	{"llama-bpe", 0x718fc75eb696e682, .ignore_merges = true},
+	{"gpt-2", 0x9a8ff1a086e8d995},
 };
 
 static uint64_t hash_byte(uint64_t hash, unsigned char byte)
@@ -43,46 +48,33 @@ static uint64_t hash_pattern(uint64_t hash, const char *pattern)
 	return hash_byte(hash, 0);
 }
 
-static const char *find_pre(const struct ds_vocabulary *v, const char *first)
+static const struct family *find_family(const struct ds_vocabulary *v)
 {
 	uint64_t hash = 0xcbf29ce484222325;
 
 	for (uint32_t i = 0; i < v->n_patterns; i++)
-		hash = hash_pattern(hash, i == 0 && first ? first : v->patterns[i]);
+		hash = hash_pattern(hash, v->patterns[i]);
 	for (size_t i = 0; i < DS_ARRAY_SIZE(families); i++)
 		if (families[i].hash == hash)
-			return families[i].pre;
+			return &families[i];
 	return NULL;
 }
 
-/* Whether merging could ever join two digits; a character outside of ASCII may be one. */
-static bool joins_digits(const struct ds_vocabulary *v)
+/* The name of the split patterns. Where there is none that says all, the patterns themselves follow under keys of our own,
+ * and other programs get the name that comes nearest. */
+static void put_pre(struct ds_gguf_writer *w, const struct ds_vocabulary *v)
 {
-	for (uint32_t id = 0; id < v->n_tokens; id++) {
-		const struct ds_token *t = &v->tokens[id];
-		unsigned run = 0;
+	const struct family *f = find_family(v);
+	bool exact = f && f->nfc == v->nfc && f->ignore_merges == v->ignore_merges;
 
-		for (uint32_t i = 0; !(t->flags & DS_TOKEN_ADDED) && i < t->size; i++) {
-			unsigned char c = (unsigned char)t->text[i];
-
-			if ((c & 0xc0) == 0x80 && run > 0)
-				continue; /* goes on with its character */
-			run = (c >= '0' && c <= '9') || c >= 0x80 ? run + 1 : 0;
-			if (run == 2)
-				return true;
-		}
-	}
-	return false;
-}
-
-/* Where digits are never joined, it is the same whether they are split one by one or by three. */
-static const char *name_patterns(const struct ds_vocabulary *v)
-{
-	const char *pre = find_pre(v, NULL);
-
-	if (!pre && v->n_patterns > 0 && strcmp(v->patterns[0], "\\p{N}") == 0 && !joins_digits(v))
-		pre = find_pre(v, "\\p{N}{1,3}");
-	return pre;
+	ds_gguf_writer_text(w, NULL, KEY "pre", f ? f->pre : "deepseek-v3");
+	if (exact)
+		return;
+	ds_gguf_writer_texts(w, OWN_KEY "patterns", v->n_patterns);
+	for (uint32_t i = 0; i < v->n_patterns; i++)
+		ds_gguf_writer_element(w, v->patterns[i], strlen(v->patterns[i]));
+	ds_gguf_writer_bool(w, NULL, OWN_KEY "nfc", v->nfc);
+	ds_gguf_writer_bool(w, NULL, OWN_KEY "ignore_merges", v->ignore_merges);
 }
 
 /* The character of each byte: printable ones of Latin-1 are themselves, the others follow from U+0100 on. */
@@ -252,16 +244,12 @@ int ds_gguf_put_vocabulary(struct ds_gguf_writer *w, const struct ds_vocabulary 
 	scratch = malloc(6 * longest + 16);
 	if (!scratch)
 		return ds_fail(err, -ENOMEM, "no memory for a vocabulary of %u tokens", n_rows);
-	if (!spm && !pre)
-		pre = name_patterns(v);
-	if (!spm && !pre)
-		return ds_fail(err, -ENOTSUP,
-			       "the tokenizer splits text by patterns that GGUF has no name for (the first is %.64s)",
-			       v->n_patterns ? v->patterns[0] : "none");
 	alphabet_init(&alphabet);
 	ds_gguf_writer_text(w, NULL, KEY "model", spm ? "llama" : "gpt2");
 	if (pre)
 		ds_gguf_writer_text(w, NULL, KEY "pre", pre);
+	else if (!spm)
+		put_pre(w, v);
 	r = put_tokens(w, v, &alphabet, n_rows, scratch, err);
 	if (r == 0 && spm)
 		r = put_scores(w, v, n_rows, err);
