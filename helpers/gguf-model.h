@@ -17,7 +17,7 @@ void ds_gguf_put_hparams(struct ds_gguf_writer *writer, const struct ds_hparams 
 /* The divisors of frequencies (head_dim / 2) that the tensor rope_freqs.weight holds. False: the model has none. */
 bool ds_gguf_rope_divisors(const struct ds_hparams *h, float *divisors);
 
-/* Every key of the tokenizer. @pre: its name for the split patterns, NULL: found from them; @n_rows: of the embedding. */
+/* Every key of the tokenizer. @pre: the name that the patterns had, or NULL; @n_rows: of the embedding. */
 int ds_gguf_put_vocabulary(struct ds_gguf_writer *writer, const struct ds_vocabulary *v, const char *pre, uint32_t n_rows,
 			   struct ds_error *err);
 

@@ -61,13 +61,14 @@ static const struct family *find_family(const struct ds_vocabulary *v)
 }
 
 /* The name of the split patterns. Where there is none that says all, the patterns themselves follow under keys of our own,
- * and other programs get the name that comes nearest. */
-static void put_pre(struct ds_gguf_writer *w, const struct ds_vocabulary *v)
+ * and other programs get the name that comes nearest. Of several names for the same patterns @pre is kept. */
+static void put_pre(struct ds_gguf_writer *w, const struct ds_vocabulary *v, const char *pre)
 {
 	const struct family *f = find_family(v);
-	bool exact = f && f->nfc == v->nfc && f->ignore_merges == v->ignore_merges;
+	bool named = pre && v->n_patterns == 0; /* only the name is known, and it is enough */
+	bool exact = named || (f && f->nfc == v->nfc && f->ignore_merges == v->ignore_merges);
 
-	ds_gguf_writer_text(w, NULL, KEY "pre", f ? f->pre : "deepseek-v3");
+	ds_gguf_writer_text(w, NULL, KEY "pre", exact && pre ? pre : f ? f->pre : "deepseek-v3");
 	if (exact)
 		return;
 	ds_gguf_writer_texts(w, OWN_KEY "patterns", v->n_patterns);
@@ -246,10 +247,8 @@ int ds_gguf_put_vocabulary(struct ds_gguf_writer *w, const struct ds_vocabulary 
 		return ds_fail(err, -ENOMEM, "no memory for a vocabulary of %u tokens", n_rows);
 	alphabet_init(&alphabet);
 	ds_gguf_writer_text(w, NULL, KEY "model", spm ? "llama" : "gpt2");
-	if (pre)
-		ds_gguf_writer_text(w, NULL, KEY "pre", pre);
-	else if (!spm)
-		put_pre(w, v);
+	if (!spm)
+		put_pre(w, v, pre);
 	r = put_tokens(w, v, &alphabet, n_rows, scratch, err);
 	if (r == 0 && spm)
 		r = put_scores(w, v, n_rows, err);
