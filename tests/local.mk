@@ -9,6 +9,7 @@ include tests/unit/client.mk
 include tests/unit/daemon.mk
 include tests/unit/dialect-deepseek.mk
 include tests/unit/engine.mk
+include tests/unit/format-gguf.mk
 include tests/unit/format-safetensors.mk
 include tests/unit/helpers.mk
 include tests/unit/lib.mk

@@ -1,9 +1,11 @@
-/* pre.c - the names that files have for what prepares text before the merges: split patterns, as the tokenizer.json of each
- * family spells them, and what else goes with the name. Characters that Unicode normalization would replace are escaped,
- * so that no editor does it. */
+/* pre.c - the names that files have for what prepares text before the merges: split patterns, as the tokenizer.json of
+ * each family spells them, and what else goes with the name. Characters that Unicode normalization would replace are
+ * escaped, so that no editor does it. */
 #include "gguf.h"
 
 #define DS_GGUF_OWN "tokenizer.deepseekd."
+
+/* clang-format off */
 
 /* DeepSeek-LLM, V2, Coder-V2. The last one is a step of its own in tokenizer.json: digits stand alone. */
 static const char *const deepseek_llm[] = {
@@ -54,6 +56,8 @@ static const char *const gpt2[] = {
 	"+",
 	NULL,
 };
+
+/* clang-format on */
 
 static const struct {
 	const char *name; /* in tokenizer.ggml.pre */
@@ -130,8 +134,10 @@ int ds_gguf_read_pre(struct ds_vocabulary *v, char **texts, const struct ds_gguf
 		return read_own(v, texts, g, err);
 	}
 	if (!pre.text)
-		return ds_fail(err, -ENOTSUP, "%s: tokenizer.ggml.pre is missing: the file is older than the key, and nothing "
-			       "else says how text is split", file.text);
+		return ds_fail(err, -ENOTSUP,
+			       "%s: tokenizer.ggml.pre is missing: the file is older than the key, and nothing "
+			       "else says how text is split",
+			       file.text);
 	return ds_fail(err, -ENOTSUP, "%s: tokenizer.ggml.pre %s is not supported (supported: %s)", file.text,
 		       ds_shown_bytes(pre.text, pre.size).text, supported);
 }

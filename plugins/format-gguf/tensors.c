@@ -11,7 +11,7 @@ enum size {
 	HIDDEN,
 	HIDDEN_TWICE,
 	FF,
-	HEADS, /* heads * head_dim */
+	HEADS,  /* heads * head_dim */
 	GROUPS, /* n_kv_heads * head_dim */
 	HEAD_DIM,
 	Q_LORA,
@@ -25,11 +25,11 @@ enum size {
 };
 
 enum form {
-	WHOLE,	  /* the tensor as it is in the file */
-	ROTATED,  /* rows of heads, which some architectures store in the order of the pairs that are rotated */
-	STACK,	  /* one matrix an expert */
-	KEYS,	  /* of kv_b, or k_b */
-	VALUES,	  /* of kv_b, or v_b */
+	WHOLE,   /* the tensor as it is in the file */
+	ROTATED, /* rows of heads, which some architectures store in the order of the pairs that are rotated */
+	STACK,   /* one matrix an expert */
+	KEYS,    /* of kv_b, or k_b */
+	VALUES,  /* of kv_b, or v_b */
 };
 
 enum condition {
@@ -175,8 +175,8 @@ static bool holds(enum condition when, const struct block *b, const char *source
 	}
 }
 
-/* The stored tensor @source of @depth matrices of @rows x @cols. A dimension of 1 at the end may be left out; matrices may
- * also be stored as one of all their rows. */
+/* The stored tensor @source of @depth matrices of @rows x @cols. A dimension of 1 at the end may be left out; matrices
+ * may also be stored as one of all their rows. */
 static int find(const struct ds_gguf_stored **out, const struct block *b, const char *source, uint64_t depth,
 		uint64_t rows, uint64_t cols, struct ds_error *err)
 {
@@ -284,7 +284,8 @@ static int build_half_of_kv_b(const struct block *b, const struct rule *rule, st
 	return r;
 }
 
-/* k_b (heads, kv_lora, nope) and v_b (heads, v, kv_lora) are what is wanted, if the file has them; some have kv_b as well. */
+/* k_b (heads, kv_lora, nope) and v_b (heads, v, kv_lora) are what is wanted, if the file has them; some have kv_b as
+ * well. */
 static int build_half(const struct block *b, const struct rule *rule, struct ds_tensor_desc *desc, const char *source,
 		      struct ds_error *err)
 {

@@ -37,6 +37,13 @@ tests_fuzz_fuzz_config_CPPFLAGS = $(fuzz_format_cppflags)
 tests_fuzz_fuzz_config_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_config_LDADD = $(fuzz_format_libs)
 
+# format-gguf: a whole file, a vocabulary, a split set.
+fuzz_programs += tests/fuzz/fuzz-gguf
+tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz-gguf.c $(fuzz_driver)
+tests_fuzz_fuzz_gguf_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+tests_fuzz_fuzz_gguf_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_gguf_LDADD = plugins/format-gguf/libformat-gguf.a plugins/format-common/libformat-common.a -lm
+
 # dsctl: a stream of server-sent events.
 fuzz_programs += tests/fuzz/fuzz-sse
 tests_fuzz_fuzz_sse_SOURCES = tests/fuzz/fuzz-sse.c $(fuzz_driver)
