@@ -34,6 +34,7 @@ enum ds_message_type {
 
 	/* dsctl -> loader, after FILES: one of them, helpers/requests.h */
 	DS_MSG_INSPECT = 16, /* no payload */
+	DS_MSG_QUANTIZE = 17, /* JSON {"type", "name"}, and the file to write */
 	DS_MSG_TOKENIZE = 20, /* JSON, tokenize.h; request: also broker -> engine */
 	DS_MSG_RENDER,	      /* JSON, render.h; likewise */
 	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
