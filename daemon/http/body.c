@@ -81,7 +81,10 @@ static int judge(const struct ds_body *b, struct ds_error *err)
 	if (b->cost > COST_MAX)
 		return ds_fail(err, -E2BIG, "the body holds too many values");
 	if (!b->json)
-		return ds_fail(err, -EINVAL, "the body is not valid JSON: %s (line %d, column %d)", b->error.text,
+		return ds_fail(err, -EINVAL, "the body is not valid JSON: %s (line %d, column %d)",
+			       json_error_code(&b->error) == json_error_null_character
+				       ? "a text with a character of 0 is not supported"
+				       : b->error.text,
 			       b->error.line, b->error.column);
 	if (!json_is_object(b->json))
 		return ds_fail(err, -EINVAL, "the body must be a JSON object");

@@ -211,7 +211,7 @@ static int take_max_tokens(struct ds_call *call, const char *name, json_t *to)
 	if (!is_present(value))
 		return 0;
 	if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > INT32_MAX)
-		return ds_openai_refuse(call, name, "must be a whole number of at least 1");
+		return ds_openai_refuse(call, name, "must be a whole number from 1 to %d", INT32_MAX);
 	json_object_set(to, "max_tokens", value);
 	return 0;
 }
