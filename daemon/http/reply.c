@@ -67,7 +67,8 @@ void ds_reply_json(struct ds_call *call, int status, json_t *json)
 		ds_reply_abort(call);
 		return;
 	}
-	evbuffer_add(body, text, strlen(text));
+	call->answer_size = strlen(text);
+	evbuffer_add(body, text, call->answer_size);
 	free(text);
 	ds_reply_header(call, "Content-Type", "application/json");
 	if (status == 429 || status == 503)

@@ -285,6 +285,9 @@ def test_the_daemon_ends_while_large_bodies_are_parsed():
 
 def test_an_idle_daemon_with_a_model_is_small(daemon):
     daemon.post(CHAT, chat("tokens=100"))
+    status, answer = daemon.post(CHAT, chat("tokens=10000 size=4000"))
+    assert (status, len(answer["choices"][0]["message"]["content"])) == (200, 40000000)
+    daemon.post(CHAT, LONG_TEXT)
     if not SANITIZED:
         assert daemon.rss_kib() < 12 * 1024
 
