@@ -371,7 +371,8 @@ static void route_call(struct ds_call *call)
 	}
 	call->route = found;
 	if (!known)
-		ds_reply_error(call, 404, "not_found", NULL, "there is no %.200s here", path && *path ? path : "such path");
+		ds_reply_error(call, 404, "not_found", NULL, "there is no %.200s here",
+			       path && *path ? path : "such path");
 	else if (!found)
 		ds_reply_error(call, 405, "method_not_allowed", NULL, "%.200s does not know this HTTP method", path);
 	else if (found->is_admin && !ds_access_is_admin(call->uid))

@@ -248,6 +248,17 @@ def test_many_large_bodies_at_once_are_all_answered(daemon):
         connection.close()
 
 
+def test_a_large_answer_with_logprobs_is_whole(daemon):
+    status, answer = daemon.post(CHAT, chat("tokens=5000 reasoning=2000 logprobs=1", logprobs=True))
+    logprobs = answer["choices"][0]["logprobs"]
+    assert (status, len(logprobs["reasoning_content"]), len(logprobs["content"])) == (200, 2000, 3000)
+    assert {item["token"] for item in logprobs["content"]} == {"t"}
+    status, answer = daemon.post("/v1/completions", {"prompt": "tokens=5000 logprobs=1", "logprobs": 1})
+    logprobs = answer["choices"][0]["logprobs"]
+    assert (status, logprobs["text_offset"]) == (200, list(range(5000)))
+    assert logprobs["token_logprobs"] == [-0.5] * 5000 and logprobs["top_logprobs"] == [{"t": -0.5}] * 5000
+
+
 def test_where_a_large_body_is_wrong_is_told(daemon):
     status, answer = daemon.post(CHAT, b'{"messages": "' + b"x" * 100000 + b'",\n "model": nobody}')
     assert status == 400
