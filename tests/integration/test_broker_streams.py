@@ -234,6 +234,15 @@ def test_who_leaves_while_a_large_body_is_parsed_is_forgotten(daemon):
     daemon.wait_idle()
 
 
+def test_who_leaves_while_a_large_answer_is_written_is_forgotten(daemon):
+    for i in range(10):
+        connection = begin(daemon, "tokens=5000 logprobs=1", logprobs=True)
+        time.sleep(0.01 * i)  # wherever it is by then
+        leave(connection)
+    daemon.wait_idle()
+    assert daemon.post(CHAT, chat("tokens=1"))[0] == 200
+
+
 def test_many_large_bodies_at_once_are_all_answered(daemon):
     bodies = [(CHAT, LONG_TEXT, 200), ("/v1/completions", MANY_NUMBERS, 200), (CHAT, LONG_TEXT[:-1], 400),
               (CHAT, json.dumps(chat("b" * 50000 + " tokens=1")).encode(), 200)] * 4
