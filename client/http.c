@@ -306,13 +306,23 @@ int ds_http_sleep(struct ds_http *http, int msec, struct ds_error *err)
 	return interrupted ? ds_fail(err, -EINTR, INTERRUPTED) : 0;
 }
 
-char *ds_http_model_path(const char *name, const char *verb)
+static char *model_path(const char *root, const char *name, const char *verb)
 {
 	char *escaped = curl_easy_escape(NULL, name, 0);
 	char *path = NULL;
 
-	if (escaped && asprintf(&path, "/admin/v1/models/%s/%s", escaped, verb) < 0)
+	if (escaped && asprintf(&path, "%s/v1/models/%s/%s", root, escaped, verb) < 0)
 		path = NULL;
 	curl_free(escaped);
 	return path;
+}
+
+char *ds_http_model_path(const char *name, const char *verb)
+{
+	return model_path("/admin", name, verb);
+}
+
+char *ds_http_user_path(const char *name, const char *verb)
+{
+	return model_path("", name, verb);
 }

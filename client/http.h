@@ -44,6 +44,8 @@ int ds_http_sleep(struct ds_http *http, int msec, struct ds_error *err);
 
 /* "/admin/v1/models/NAME/VERB" with NAME escaped; NULL: no memory. The caller frees it. */
 char *ds_http_model_path(const char *name, const char *verb);
+/* The same below "/v1", which everybody may ask. */
+char *ds_http_user_path(const char *name, const char *verb);
 
 static inline void ds_json_freep(json_t **json)
 {

@@ -3,22 +3,26 @@ noinst_LIBRARIES += client/libdsctl.a
 client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
 	client/http.c client/http.h \
+	client/loader.c client/loader.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
 	client/sse.c client/sse.h \
 	client/vectors.c client/vectors.h \
 	client/verb-chat.c \
 	client/verb-config.c \
+	client/verb-inspect.c \
 	client/verb-load.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \
 	client/verb-run.c \
 	client/verb-status.c \
+	client/verb-tokenize.c \
 	client/verb-verify.c \
 	client/verb.h
-client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"'
+client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
+	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"'
 
 bin_PROGRAMS += dsctl
 dsctl_SOURCES = client/main.c
 dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
-dsctl_LDADD = client/libdsctl.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)
+dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)

@@ -1,6 +1,6 @@
 /* main.c - dsctl: finds the verb, takes its options by its table, runs it, and turns what it returns into an exit code.
  *
- * dsctl knows only the daemon's public HTTP. Data goes to the standard output, talk to the standard error. */
+ * dsctl knows only the daemon's public HTTP, and for files of its user's ds-loader. Data goes to the standard output, talk to the standard error. */
 #include "options.h"
 #include "output.h"
 
@@ -12,7 +12,9 @@
 
 static const struct ds_verb *const verbs[] = {
 	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status, &ds_verb_ls,           &ds_verb_load,
-	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_config_check,
+	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_inspect,
+	&ds_verb_tokenize,
+	&ds_verb_config_check,
 };
 
 /* The exit codes of the manual, EXIT STATUS; anything else is 1. */

@@ -1,14 +1,13 @@
 /* helpers.c - starts, feeds, watches and reaps helper processes. */
 #include "helpers.h"
 #include "log.h"
+#include "spawn-helper.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* A message that did not fit the socket yet. */
@@ -223,62 +222,6 @@ void ds_helper_send(struct ds_helper *h, uint16_t type, uint64_t request, const 
 	event_add(h->writable, NULL);
 }
 
-/* Between vfork() and exec: system calls only, on memory that is the parent's. */
-static void become_helper(const char *const *argv, char *const *envp, int fd, bool output, pid_t parent,
-			  const sigset_t *signals)
-{
-	static const int defaults[] = {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD};
-	struct sigaction action = {.sa_handler = SIG_DFL};
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(126);
-	for (size_t i = 0; i < DS_ARRAY_SIZE(defaults); i++)
-		sigaction(defaults[i], &action, NULL);
-	sigprocmask(SIG_SETMASK, signals, NULL);
-	if (dup2(fd, output ? STDOUT_FILENO : 3) < 0)
-		_exit(126);
-	/* dup2() of a descriptor onto itself would have left close-on-exec set. */
-	if (fd == 3 && !output)
-		fcntl(3, F_SETFD, 0);
-	syscall(SYS_close_range, output ? 3u : 4u, ~0u, 0u);
-	execve(argv[0], (char *const *)argv, envp);
-}
-
-/* Returns the pid or a negative errno. */
-static pid_t spawn(const char *const *argv, int fd, bool output)
-{
-	static char path[] = "PATH=/usr/bin:/bin", blas[] = "OPENBLAS_NUM_THREADS=1", omp[] = "OMP_NUM_THREADS=1";
-	char cpu[256];
-	char *envp[] = {path, blas, omp, NULL, NULL};
-	const char *cpu_flags = getenv("DEEPSEEKD_CPU"); /* which instruction sets may be used: for tests */
-	volatile int exec_errno = 0;
-	sigset_t all, before;
-	pid_t parent = getpid(), pid;
-
-	if (cpu_flags) {
-		snprintf(cpu, sizeof(cpu), "DEEPSEEKD_CPU=%s", cpu_flags);
-		envp[3] = cpu;
-	}
-	/* No handler of the broker may run in the child, which shares its memory until exec. */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	pid = vfork();
-	if (pid == 0) {
-		become_helper(argv, envp, fd, output, parent, &before);
-		exec_errno = errno;
-		_exit(127);
-	}
-	if (pid < 0)
-		exec_errno = errno;
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (exec_errno == 0)
-		return pid;
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
-	return -exec_errno;
-}
-
 static struct ds_helper *free_helper(struct ds_helper *h)
 {
 	close_channel(h);
@@ -324,7 +267,7 @@ int ds_helper_start(struct ds_helper **out, struct ds_helpers *helpers, const ch
 	h = new_helper(helpers, ends[0], argv[0], events, arg);
 	if (!h)
 		return ds_fail(err, -ENOMEM, "no memory for %s", argv[0]);
-	r = spawn(argv, theirs, events->on_output);
+	r = ds_spawn(argv, theirs, events->on_output ? STDOUT_FILENO : DS_SPAWN_SOCKET);
 	if (r < 0) {
 		free_helper(h);
 		return ds_fail(err, r, "%s cannot be executed: %s", argv[0], strerror(-r));

@@ -64,17 +64,40 @@ static uint64_t available_memory(void)
 	return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
 }
 
-int ds_images_check_memory(uint64_t size, uint64_t held, uint64_t limit, struct ds_error *err)
+uint64_t ds_memory_need_sum(const struct ds_memory_need *need)
 {
-	uint64_t available = available_memory(), left = limit > held ? limit - held : 0;
-	char need[32], all[32], taken[32], free_now[32];
+	uint64_t sum;
 
-	ds_units_format_size(need, size);
+	return __builtin_add_overflow(need->image, need->kv, &sum) || __builtin_add_overflow(sum, need->scratch, &sum)
+		       ? UINT64_MAX
+		       : sum;
+}
+
+/* "it needs 5.0 GiB of memory (weights 3.0 GiB, ...)". */
+static void format_need(char *out, size_t size, const struct ds_memory_need *need)
+{
+	char sum[32], image[32], mapped[32], kv[32], scratch[32];
+
+	snprintf(out, size, "it needs %s of memory (weights %s%s%s, KV cache of %llu x %llu tokens %s, scratch %s)",
+		 ds_units_format_size(sum, ds_memory_need_sum(need)), ds_units_format_size(image, need->image),
+		 need->mapped ? " besides mapped " : "", need->mapped ? ds_units_format_size(mapped, need->mapped) : "",
+		 (unsigned long long)need->parallel, (unsigned long long)need->context,
+		 ds_units_format_size(kv, need->kv), ds_units_format_size(scratch, need->scratch));
+}
+
+int ds_images_check_memory(const struct ds_memory_need *need, bool present, uint64_t held, uint64_t limit,
+			   struct ds_error *err)
+{
+	uint64_t size = ds_memory_need_sum(need), left = limit > held ? limit - held : 0;
+	uint64_t available = available_memory();
+	char text[192], all[32], taken[32];
+
+	format_need(text, sizeof(text), need);
 	if (size > left)
-		return ds_fail(err, -ENOMEM, "it needs %s of memory; limits.memory is %s, of which models hold %s",
-			       need, ds_units_format_size(all, limit), ds_units_format_size(taken, held));
-	if (available && size > available)
-		return ds_fail(err, -ENOMEM, "it needs %s of memory; the machine has %s available", need,
-			       ds_units_format_size(free_now, available));
+		return ds_fail(err, -ENOMEM, "%s; limits.memory is %s, of which other models hold %s", text,
+			       ds_units_format_size(all, limit), ds_units_format_size(taken, held));
+	if (available && size - (present ? need->image : 0) > available)
+		return ds_fail(err, -ENOMEM, "%s; the machine has %s available", text,
+			       ds_units_format_size(all, available));
 	return 0;
 }

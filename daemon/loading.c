@@ -52,7 +52,8 @@ static int on_plan(struct ds_loading *l, struct ds_message *m, struct ds_error *
 	if (m->size != sizeof(plan))
 		return ds_fail(err, -EPROTO, "a plan of %u bytes", m->size);
 	memcpy(&plan, m->data, sizeof(plan));
-	if (plan.image_size < plan.weights_size || plan.image_size > (1ull << 50))
+	if (plan.mapped_size > plan.weights_size || plan.image_size < plan.weights_size - plan.mapped_size ||
+	    plan.image_size > (1ull << 50))
 		return ds_fail(err, -EPROTO, "a plan that contradicts itself");
 	r = l->events->on_plan(l->arg, &plan, &refusal);
 	if (r == 0)

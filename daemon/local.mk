@@ -12,7 +12,6 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
-	daemon/files.c daemon/files.h \
 	daemon/helpers.c daemon/helpers.h \
 	daemon/http/admin.c \
 	daemon/http/body.c daemon/http/body.h \
@@ -22,6 +21,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/http/openai.c daemon/http/openai.h \
 	daemon/http/reply.c daemon/http/reply.h \
 	daemon/http/server.c daemon/http/server.h \
+	daemon/http/tokenize.c \
 	daemon/images.c daemon/images.h \
 	daemon/jobs.c daemon/jobs.h \
 	daemon/listen.c daemon/listen.h \

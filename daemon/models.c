@@ -307,37 +307,44 @@ static uint64_t memory_held(const struct ds_models *models)
 	return held;
 }
 
-/* Image, KV cache of @context tokens for each of the parallel requests, and scratch. UINT64_MAX: more than that. */
-static uint64_t memory_needed(const struct ds_model *model, uint64_t context)
+/* With a KV cache of @context tokens for each of the parallel requests. */
+static struct ds_memory_need memory_needed(const struct ds_model *model, uint64_t context)
 {
-	uint64_t tokens, kv, sum;
+	struct ds_memory_need need = {
+		.image = model->plan.image_size,
+		.scratch = model->plan.scratch_size,
+		.mapped = model->plan.mapped_size,
+		.context = context,
+		.parallel = (uint64_t)model->mine->parallel,
+	};
 
-	if (__builtin_mul_overflow(context, (uint64_t)model->mine->parallel, &tokens) ||
-	    __builtin_mul_overflow(tokens, model->plan.kv_size_per_token, &kv) ||
-	    __builtin_add_overflow(model->plan.image_size, kv, &sum) ||
-	    __builtin_add_overflow(sum, model->plan.scratch_size, &sum))
-		return UINT64_MAX;
-	return sum;
+	if (__builtin_mul_overflow(context, need.parallel, &need.kv) ||
+	    __builtin_mul_overflow(need.kv, model->plan.kv_size_per_token, &need.kv))
+		need.kv = UINT64_MAX;
+	return need;
 }
 
 /* @loaded: the image is in memory already, only what comes besides is still to be had. */
 static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
 {
-	uint64_t need = memory_needed(model, context), held = memory_held(model->all) - model->held;
-	uint64_t here = loaded ? model->plan.image_size : 0;
-	int r = ds_images_check_memory(need - here, held + here, model->config->memory, err);
+	struct ds_memory_need need = memory_needed(model, context);
+	int r = ds_images_check_memory(&need, loaded, memory_held(model->all) - model->held, model->config->memory,
+				       err);
 
 	if (r == 0)
-		model->held = need;
+		model->held = ds_memory_need_sum(&need);
 	return r;
 }
 
 static int on_plan(void *arg, const struct ds_plan *plan, struct ds_error *err)
 {
 	struct ds_model *model = arg;
+	uint64_t context = (uint64_t)model->mine->context;
 
 	model->plan = *plan;
-	return claim(model, (uint64_t)model->mine->context, false, err);
+	if (context == 0 || plan->context < context)
+		context = plan->context;
+	return claim(model, context, false, err);
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)

@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "prompt.h"
 #include "sequence.h"
+#include "tokenize.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -74,7 +75,8 @@ static int read_prompt(struct generation *g, const struct ds_engine *engine, con
 		return ds_refuse(failure, DS_INVALID_REQUEST, "prompt", "a request has messages or a prompt, not both");
 	g->answer.chat = messages;
 	if (messages)
-		r = ds_prompt_from_messages(&g->prompt, engine, messages, json_object_get(json, "tools"), failure);
+		r = ds_prompt_from_messages(&g->prompt, engine, messages, json_object_get(json, "tools"),
+					    json_object_get(json, "thinking"), failure);
 	else if (json_is_string(prompt))
 		r = ds_prompt_from_text(&g->prompt, engine, json_string_value(prompt), json_string_length(prompt), failure);
 	else if (json_is_array(prompt))
@@ -232,6 +234,46 @@ static int read_evaluate(const struct ds_engine *engine, struct ds_outlet *outle
 	return r;
 }
 
+/* ---- TOKENIZE ---- */
+
+/* The answer leaves in pieces, all of it ASCII, so that they may be cut anywhere. */
+static int send_answer(struct ds_outlet *outlet, const json_t *answer, struct ds_failure *failure)
+{
+	static const struct ds_usage none;
+	static const struct ds_done done = {.finish = DS_FINISH_STOP};
+	ds_cleanup(ds_freep) char *text = json_dumps(answer, JSON_COMPACT | JSON_ENSURE_ASCII);
+	size_t size = text ? strlen(text) : 0;
+	int r = text ? ds_outlet_write(outlet, DS_EVENT_STARTED, &none, sizeof(none)) : -ENOMEM;
+
+	for (size_t at = 0, n; r == 0 && at < size; at += n) {
+		n = size - at < DS_EVENT_TEXT_MAX ? size - at : DS_EVENT_TEXT_MAX;
+		r = ds_outlet_write(outlet, DS_EVENT_CONTENT, text + at, n);
+	}
+	if (r == 0)
+		r = ds_outlet_write(outlet, DS_EVENT_DONE, &done, sizeof(done));
+	return r < 0 ? ds_refuse(failure, DS_INTERNAL, NULL, "no memory for the answer") : 0;
+}
+
+static int answer_tokenize(const struct ds_engine *engine, struct ds_outlet *outlet, const json_t *json,
+			   struct ds_failure *failure)
+{
+	const struct ds_tokenizing t = {
+		.ops = engine->tokenizer_ops, .self = engine->tokenizer, .host = ds_plugins_host()};
+	struct ds_error error = {""};
+	const char *param;
+	json_t *answer = NULL;
+	int r;
+
+	if (!engine->tokenizer_ops)
+		return ds_refuse(failure, DS_NO_TOKENIZER, NULL, "the model has no tokenizer: it takes token ids only");
+	r = ds_tokenize(&t, json, &answer, &param, &error);
+	if (r < 0)
+		return ds_refuse(failure, r == -EINVAL ? DS_INVALID_REQUEST : DS_INTERNAL, param, "%s", error.text);
+	r = send_answer(outlet, answer, failure);
+	json_decref(answer);
+	return r;
+}
+
 /* ---- the thread ---- */
 
 static void take_in(struct ds_intake *intake, const struct request *request)
@@ -249,15 +291,18 @@ static void take_in(struct ds_intake *intake, const struct request *request)
 		r = ds_refuse(&failure, DS_INVALID_REQUEST, NULL, "the request is not JSON: %s", where.text);
 	else if (m->type == DS_MSG_GENERATE)
 		r = read_generate(intake->engine, request->outlet, json, &s, &failure);
+	else if (m->type == DS_MSG_TOKENIZE)
+		r = answer_tokenize(intake->engine, request->outlet, json, &failure);
 	else
 		r = read_evaluate(intake->engine, request->outlet, json, &s, &failure);
 	json_decref(json);
-	if (r == 0) {
+	if (r == 0 && s) {
 		ds_compute_add(intake->compute, s);
-	} else {
-		ds_failure_send(&failure, request->outlet);
-		ds_outbox_notify(intake->outbox);
+		return;
 	}
+	if (r < 0)
+		ds_failure_send(&failure, request->outlet);
+	ds_outbox_notify(intake->outbox);
 }
 
 static void request_free(struct request *request)

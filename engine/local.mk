@@ -2,7 +2,8 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/answer.c engine/answer.h \
-	engine/arch/arch.h engine/arch/bind.c engine/arch/deepseek.c \
+	engine/arch/arch.h engine/arch/bind.c engine/arch/deepseek.c engine/arch/llama.c \
+	engine/arch/rope.c engine/arch/rope.h engine/arch/trunk.c engine/arch/trunk.h \
 	engine/chain.c engine/chain.h \
 	engine/compute.c engine/compute.h \
 	engine/engine.c engine/engine.h \

@@ -196,7 +196,7 @@ static int render(struct ds_prompt *prompt, const struct ds_engine *engine, cons
 }
 
 int ds_prompt_from_messages(struct ds_prompt *prompt, const struct ds_engine *engine, const json_t *messages,
-			    const json_t *tools, struct ds_failure *failure)
+			    const json_t *tools, const json_t *thinking, struct ds_failure *failure)
 {
 	ds_cleanup(ds_chat_freep) struct ds_chat *chat = NULL;
 	struct ds_error error = {{0}};
@@ -206,7 +206,7 @@ int ds_prompt_from_messages(struct ds_prompt *prompt, const struct ds_engine *en
 		return ds_refuse(failure, DS_NO_TOKENIZER, NULL, "the model has no tokenizer: it takes token ids only");
 	if (!engine->dialect)
 		return ds_refuse(failure, DS_NO_DIALECT, NULL, "the model has no chat format: it completes text only");
-	r = ds_chat_new(&chat, messages, tools, &error);
+	r = ds_chat_new(&chat, messages, tools, thinking, &error);
 	if (r < 0)
 		return refuse_chat(r, &error, failure);
 	return render(prompt, engine, ds_chat_conversation(chat), failure);

@@ -23,10 +23,10 @@ static inline size_t ds_prompt_max(uint32_t context)
 
 void ds_prompt_deinit(struct ds_prompt *prompt); /* takes a zeroed one */
 
-/* @messages and @tools (NULL: none) in OpenAI's shape. All three fill a zeroed @prompt. A text of more than ds_prompt_max()
+/* @messages and @tools (NULL: none) in OpenAI's shape, @thinking true, false or NULL: default. All three fill a zeroed @prompt. A text of more than ds_prompt_max()
  * tokens is DS_CONTEXT_LENGTH_EXCEEDED. */
 int ds_prompt_from_messages(struct ds_prompt *prompt, const struct ds_engine *engine, const json_t *messages,
-			    const json_t *tools, struct ds_failure *failure);
+			    const json_t *tools, const json_t *thinking, struct ds_failure *failure);
 /* A raw text; who writes one may write special tokens in it. A beginning is added where the vocabulary asks for it. */
 int ds_prompt_from_text(struct ds_prompt *prompt, const struct ds_engine *engine, const char *text, size_t size,
 			struct ds_failure *failure);

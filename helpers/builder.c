@@ -1,5 +1,6 @@
 /* builder.c - takes down what a format plugin says of a checkpoint, and believes none of it. */
 #include "builder.h"
+#include "source.h"
 
 #include <string.h>
 
@@ -12,6 +13,9 @@ struct ds_model_builder {
 	const struct ds_file *files; /* [n_files] */
 	size_t n_files;
 	struct ds_image_writer *image;
+	char *chat_template; /* NULL: none came */
+	char **added;	     /* [n_added], and NULL after them: texts of the vocabulary's added and special tokens */
+	uint32_t n_added;
 	struct ds_model_tensor *tensors; /* [n_tensors]; their names are ours */
 	uint32_t n_tensors, tensor_capacity;
 	struct ds_part *parts; /* [n_parts], sorted by tensor and row when planned */
@@ -44,18 +48,55 @@ static int take_hparams(void *self, const struct ds_hparams *hparams, struct ds_
 	return ds_image_writer_hparams(b->image, hparams, err);
 }
 
+static void free_added(struct ds_model_builder *b)
+{
+	for (uint32_t i = 0; i < b->n_added; i++)
+		free(b->added[i]);
+	free(b->added);
+	b->added = NULL;
+	b->n_added = 0;
+}
+
+/* Keep the texts that may tell the dialect. One with a NUL byte in it ends early: it is nobody's mark. */
+static int take_added(struct ds_model_builder *b, const struct ds_vocabulary *v, struct ds_error *err)
+{
+	const unsigned wanted = DS_TOKEN_ADDED | DS_TOKEN_SPECIAL;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->n_tokens; i++)
+		n += (v->tokens[i].flags & wanted) != 0;
+	free_added(b);
+	b->added = calloc((size_t)n + 1, sizeof(*b->added));
+	if (!b->added)
+		return ds_fail(err, -ENOMEM, "no memory for %u added tokens", n);
+	for (uint32_t i = 0; i < v->n_tokens; i++) {
+		if (!(v->tokens[i].flags & wanted))
+			continue;
+		b->added[b->n_added] = strndup(v->tokens[i].text, v->tokens[i].size);
+		if (!b->added[b->n_added++])
+			return ds_fail(err, -ENOMEM, "no memory for %u added tokens", n);
+	}
+	return 0;
+}
+
 static int take_vocabulary(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
+	int r = ds_image_writer_vocabulary(b->image, vocabulary, err);
 
-	return ds_image_writer_vocabulary(b->image, vocabulary, err);
+	return r < 0 ? r : take_added(b, vocabulary, err);
 }
 
-static int take_dialect(void *self, const char *name, struct ds_error *err)
+static int take_chat_template(void *self, const char *chat_template, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
+	char *copy = strdup(chat_template);
 
-	return ds_image_writer_dialect(b->image, name, err);
+	if (!copy)
+		return ds_fail(err, -ENOMEM, "no memory for the chat template");
+	free(b->chat_template);
+	b->chat_template = copy;
+	return 0;
 }
 
 static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor *t, struct ds_error *err)
@@ -82,9 +123,12 @@ static int check_desc(const struct ds_tensor_desc *desc, struct ds_model_tensor 
 	}
 	if (t->rows == 0 || t->cols == 0 || t->cols > UINT64_MAX / 8 / t->rows)
 		return ds_fail(err, -EINVAL, "tensor %s: a shape of no or too many elements", desc->name);
-	if (t->cols > MAX_BLOCK / sizeof(float))
-		return ds_fail(err, -E2BIG, "tensor %s: a row of %llu elements", desc->name,
-			       (unsigned long long)t->cols);
+	if (t->cols > MAX_BLOCK / sizeof(float) || ds_row_size(desc->dtype, t->cols) > UINT64_MAX / 8 / t->rows)
+		return ds_fail(err, -E2BIG, "tensor %s: %llu rows of %llu elements", desc->name,
+			       (unsigned long long)t->rows, (unsigned long long)t->cols);
+	if (desc->dtype != DS_DTYPE_FP8 && t->cols % ds_dtype_info(desc->dtype)->block)
+		return ds_fail(err, -EINVAL, "tensor %s: a row of %llu elements is not whole blocks of %s", desc->name,
+			       (unsigned long long)t->cols, ds_dtype_info(desc->dtype)->name);
 	return 0;
 }
 
@@ -114,39 +158,121 @@ static const char *dtype_name(enum ds_dtype dtype)
 	return info ? info->name : "an unknown type";
 }
 
-/* Can elements of type @from be stored as @to without losing anything? */
-static bool converts(enum ds_dtype from, enum ds_dtype to)
+/* Can elements of @part be stored in @t without losing anything? */
+static bool converts(const struct ds_part *part, const struct ds_model_tensor *t)
 {
-	return from == to || (to == DS_DTYPE_F32 && (from == DS_DTYPE_F16 || from == DS_DTYPE_BF16));
+	if (!ds_dtype_info(part->dtype))
+		return false;
+	if (t->desc.dtype == DS_DTYPE_F32)
+		return true;
+	return part->dtype == t->desc.dtype && (!part->transposed || ds_dtype_is_float(part->dtype));
+}
+
+/* What lies in a file for a part: the rectangle (rows, cols), and the bytes of each of its rows. */
+struct rectangle {
+	uint64_t rows, cols, row_size;
+};
+
+static int measure(const struct ds_part *part, const struct ds_model_tensor *t, const char *file,
+		   struct rectangle *out, struct ds_error *err)
+{
+	const struct ds_dtype_info *info = ds_dtype_info(part->dtype);
+
+	out->rows = part->transposed ? t->cols : part->n_rows;
+	out->cols = part->transposed ? part->n_rows : t->cols;
+	if (part->dtype != DS_DTYPE_FP8 && out->cols % info->block)
+		return ds_fail(err, -EINVAL, "%s: tensor %s has rows of %llu elements, which are not whole blocks of %s",
+			       file, t->desc.name, (unsigned long long)out->cols, info->name);
+	/* what filling needs of a turned part at once is a block of each of its rows */
+	if (part->transposed && t->cols > MAX_BLOCK / info->size)
+		return ds_fail(err, -E2BIG, "%s: tensor %s cannot be turned: it has %llu columns", file, t->desc.name,
+			       (unsigned long long)t->cols);
+	out->row_size = ds_part_row_size(part, out->cols);
+	return 0;
+}
+
+/* Does all of the rectangle lie in its file? */
+static int check_place(const struct ds_part *part, const struct ds_model_tensor *t, const struct ds_file *file,
+		       const struct rectangle *in, struct ds_error *err)
+{
+	uint64_t stride = part->stride ? part->stride : in->row_size, size;
+
+	if (part->stride && (part->transposed || part->stride < in->row_size))
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %srows of %llu bytes %llu bytes apart", file->name,
+			       t->desc.name, part->transposed ? "turned " : "", (unsigned long long)in->row_size,
+			       (unsigned long long)part->stride);
+	if (__builtin_mul_overflow(in->rows - 1, stride, &size) ||
+	    __builtin_add_overflow(size, in->row_size, &size))
+		size = UINT64_MAX;
+	if (part->offset > file->size || size > file->size - part->offset)
+		return ds_fail(err, -EINVAL, "%s: tensor %s needs %llu bytes from byte %llu, the file has %llu",
+			       file->name, t->desc.name, (unsigned long long)size, (unsigned long long)part->offset,
+			       (unsigned long long)file->size);
+	return 0;
+}
+
+static int check_scales(const struct ds_model_builder *b, const struct ds_part *part, const struct ds_model_tensor *t,
+			const struct rectangle *in, struct ds_error *err)
+{
+	const struct ds_scales *s = &part->scales;
+	const char *name = b->files[part->file].name;
+	uint64_t last, size;
+
+	if (s->tile_rows == 0 && s->tile_cols == 0)
+		return 0;
+	if (part->dtype != DS_DTYPE_FP8 || s->tile_rows == 0 || s->tile_cols == 0 || s->file >= b->n_files)
+		return ds_fail(err, -EINVAL, "%s: tensor %s of type %s has scales of %u x %u elements in file %u", name,
+			       t->desc.name, dtype_name(part->dtype), s->tile_rows, s->tile_cols, s->file);
+	if (in->cols > s->cols || s->cols > MAX_BLOCK / sizeof(float))
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu columns and scales for %llu", name, t->desc.name,
+			       (unsigned long long)in->cols, (unsigned long long)s->cols);
+	if (t->desc.dtype == DS_DTYPE_FP8 && in->cols > s->tile_cols &&
+	    s->tile_cols % ds_dtype_info(DS_DTYPE_FP8)->block)
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s has a scale for each %u columns, not for whole blocks of %u",
+			       name, t->desc.name, s->tile_cols, ds_dtype_info(DS_DTYPE_FP8)->block);
+	if (__builtin_add_overflow(s->first_row, in->rows - 1, &last) ||
+	    __builtin_mul_overflow(last / s->tile_rows + 1, ((s->cols - 1) / s->tile_cols + 1) * sizeof(float), &size))
+		size = UINT64_MAX;
+	if (s->offset > b->files[s->file].size || size > b->files[s->file].size - s->offset)
+		return ds_fail(err, -EINVAL, "%s: the scales of tensor %s need %llu bytes from byte %llu, the file has %llu",
+			       b->files[s->file].name, t->desc.name, (unsigned long long)size,
+			       (unsigned long long)s->offset, (unsigned long long)b->files[s->file].size);
+	return 0;
+}
+
+static int check_part(const struct ds_model_builder *b, const struct ds_part *part, struct ds_error *err)
+{
+	const struct ds_model_tensor *t = &b->tensors[part->tensor];
+	const struct ds_file *file = &b->files[part->file];
+	struct rectangle in = {0};
+	int r;
+
+	if (part->n_rows == 0 || part->row >= t->rows || part->n_rows > t->rows - part->row)
+		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu rows, a part has %llu from row %llu", file->name,
+			       t->desc.name, (unsigned long long)t->rows, (unsigned long long)part->n_rows,
+			       (unsigned long long)part->row);
+	if (!converts(part, t))
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s cannot be converted from %s%s to %s", file->name,
+			       t->desc.name, part->transposed ? "turned " : "", dtype_name(part->dtype),
+			       dtype_name(t->desc.dtype));
+	r = measure(part, t, file->name, &in, err);
+	if (r == 0)
+		r = check_place(part, t, file, &in, err);
+	return r < 0 ? r : check_scales(b, part, t, &in, err);
 }
 
 static int take_part(void *self, const struct ds_part *part, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
-	const struct ds_model_tensor *t;
-	const struct ds_file *file;
-	uint64_t size;
 	int r;
 
 	if (part->tensor >= b->n_tensors || part->file >= b->n_files)
 		return ds_fail(err, -EINVAL, "a part of tensor %u in file %u: there are %u tensors and %zu files",
 			       part->tensor, part->file, b->n_tensors, b->n_files);
-	t = &b->tensors[part->tensor];
-	file = &b->files[part->file];
-	if (part->n_rows == 0 || part->row >= t->rows || part->n_rows > t->rows - part->row)
-		return ds_fail(err, -EINVAL, "%s: tensor %s has %llu rows, a part has %llu from row %llu", file->name,
-			       t->desc.name, (unsigned long long)t->rows, (unsigned long long)part->n_rows,
-			       (unsigned long long)part->row);
-	if (!converts(part->dtype, t->desc.dtype))
-		return ds_fail(err, -ENOTSUP, "%s: tensor %s cannot be converted from %s to %s", file->name,
-			       t->desc.name, dtype_name(part->dtype), dtype_name(t->desc.dtype));
-	/* rows * cols * 8 fits, as take_tensor() saw */
-	size = part->n_rows * t->cols * ds_dtype_size(part->dtype);
-	if (part->offset > file->size || size > file->size - part->offset)
-		return ds_fail(err, -EINVAL, "%s: tensor %s needs %llu bytes from byte %llu, the file has %llu",
-			       file->name, t->desc.name, (unsigned long long)size, (unsigned long long)part->offset,
-			       (unsigned long long)file->size);
-	r = grow((void **)&b->parts, &b->part_capacity, b->n_parts, MAX_PARTS, sizeof(*part), "parts of tensors", err);
+	r = check_part(b, part, err);
+	if (r == 0)
+		r = grow((void **)&b->parts, &b->part_capacity, b->n_parts, MAX_PARTS, sizeof(*part),
+			 "parts of tensors", err);
 	if (r == 0)
 		b->parts[b->n_parts++] = *part;
 	return r;
@@ -167,7 +293,7 @@ int ds_model_builder_new(struct ds_model_builder **out, const struct ds_file *fi
 		.self = b,
 		.hparams = take_hparams,
 		.vocabulary = take_vocabulary,
-		.dialect = take_dialect,
+		.chat_template = take_chat_template,
 		.tensor = take_tensor,
 		.part = take_part,
 	};
@@ -183,6 +309,8 @@ struct ds_model_builder *ds_model_builder_free(struct ds_model_builder *builder)
 	if (!builder)
 		return NULL;
 	ds_image_writer_free(builder->image);
+	free(builder->chat_template);
+	free_added(builder);
 	for (uint32_t i = 0; i < builder->n_tensors; i++)
 		free((void *)builder->tensors[i].desc.name);
 	free(builder->tensors);
@@ -272,6 +400,17 @@ int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_back
 struct ds_image_writer *ds_model_builder_image(const struct ds_model_builder *builder)
 {
 	return builder->image;
+}
+
+struct ds_habits ds_model_builder_habits(const struct ds_model_builder *builder)
+{
+	static const char *const none[] = {NULL};
+
+	return (struct ds_habits){
+		.size = sizeof(struct ds_habits),
+		.chat_template = builder->chat_template ? builder->chat_template : "",
+		.added_tokens = builder->added ? (const char *const *)builder->added : none,
+	};
 }
 
 const struct ds_file *ds_model_builder_files(const struct ds_model_builder *builder)

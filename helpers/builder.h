@@ -6,6 +6,7 @@
 #pragma once
 
 #include <deepseekd/backend.h>
+#include <deepseekd/dialect.h>
 #include <deepseekd/format.h>
 
 #include "image-writer.h"
@@ -35,6 +36,8 @@ int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_back
 
 /* The image. Borrowed; laid out after planning. */
 struct ds_image_writer *ds_model_builder_image(const struct ds_model_builder *builder);
+/* What was said of how the model converses. Borrowed; empty if nothing was. */
+struct ds_habits ds_model_builder_habits(const struct ds_model_builder *builder);
 const struct ds_file *ds_model_builder_files(const struct ds_model_builder *builder);
 
 /* The tensors in the order in which they were described, which is the order in the image. */

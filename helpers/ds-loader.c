@@ -1,4 +1,4 @@
-/* ds-loader - reads a checkpoint from descriptors it is given, fills the model image, and exits. */
+/* ds-loader - reads a checkpoint from descriptors it is given, fills the model image or answers dsctl, and exits. */
 #include "helper-main.h"
 #include "loader.h"
 
@@ -6,7 +6,8 @@ int main(int argc, char **argv)
 {
 	static const struct ds_helper loader = {
 		.name = "ds-loader",
-		.kinds = DS_KIND(DS_PLUGIN_FORMAT) | DS_KIND(DS_PLUGIN_BACKEND),
+		.kinds = DS_KIND(DS_PLUGIN_FORMAT) | DS_KIND(DS_PLUGIN_BACKEND) | DS_KIND(DS_PLUGIN_TOKENIZER) |
+			 DS_KIND(DS_PLUGIN_DIALECT),
 		.serve = ds_loader_serve,
 	};
 

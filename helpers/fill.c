@@ -1,12 +1,22 @@
-/* fill.c - one tensor after the other, a few MiB of whole blocks at a time. */
+/* fill.c - a few MiB of whole blocks at a time, by as many threads as there are CPUs: while one waits for its file, others
+ * convert, pack and write. All they share is who does what, under one lock. */
 #include "fill.h"
+#include "source.h"
 
-#include <deepseekd/quants.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #define CHUNK (4u << 20)          /* bytes of rows at a time, if blocks allow */
 #define PROGRESS_STEP (16u << 20) /* bytes between two reports, or a hundredth of the image if that is more */
+#define MAX_THREADS 16		  /* then the memory is what limits */
+
+/* Rows [row, row + n_rows) of a tensor, whole blocks of it, and where they go in the image. */
+struct chunk {
+	const struct ds_model_tensor *t;
+	uint64_t row, n_rows, offset;
+};
 
 struct fill {
 	const struct ds_model_builder *builder;
@@ -14,137 +24,24 @@ struct fill {
 	int fd;
 	ds_fill_progress *progress;
 	void *self;
+
+	pthread_mutex_t lock; /* of all that follows; progress is told under it */
+	uint32_t tensor;      /* the next chunk is of this one */
+	uint64_t row;	      /* and begins here */
 	uint64_t done, reported, total; /* bytes of the image */
-	/* buffers, each grown to what the largest chunk so far needed */
-	void *raw;  /* elements as they lie in the file */
-	void *rows; /* (n_rows, cols) in the tensor's type */
-	void *blocks;
-	size_t raw_size, rows_size, blocks_size;
+	int result;		       /* the first failure, and its sentence */
+	struct ds_error error;
 };
 
-static void fill_deinit(struct fill *f)
-{
-	free(f->raw);
-	free(f->rows);
-	free(f->blocks);
-}
-
-static int reserve(void **buffer, size_t *size, size_t needed, struct ds_error *err)
-{
-	void *larger;
-
-	if (needed <= *size)
-		return 0;
-	free(*buffer);
-	*size = 0;
-	*buffer = larger = malloc(needed);
-	if (!larger)
-		return ds_fail(err, -ENOMEM, "no memory for a buffer of %zu bytes", needed);
-	*size = needed;
-	return 0;
-}
-
-static int read_at(const struct fill *f, const struct ds_part *part, void *to, size_t size, uint64_t offset,
-		   struct ds_error *err)
-{
-	const struct ds_file *file = &ds_model_builder_files(f->builder)[part->file];
-	uint32_t n_tensors;
-	const char *name = ds_model_builder_tensors(f->builder, &n_tensors)[part->tensor].desc.name;
-
-	for (size_t done = 0; done < size;) {
-		ssize_t n = pread(file->fd, (char *)to + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return ds_fail(err, -EIO, "%s: tensor %s cannot be read: %s", file->name, name,
-				       strerror(errno));
-		if (n == 0)
-			return ds_fail(err, -EIO, "%s: the file changed while tensor %s was read: it ends at byte %llu",
-				       file->name, name, (unsigned long long)(offset + done));
-		done += (size_t)n;
-	}
-	return 0;
-}
-
-/* Turn @raw (cols, n_rows) of type @from into @to (n_rows, cols) of type @type. */
-static void transpose(void *to, enum ds_dtype type, const void *raw, enum ds_dtype from, uint64_t n_rows, uint64_t cols)
-{
-	size_t size = ds_dtype_size(from), to_size = ds_dtype_size(type);
-
-	for (uint64_t c = 0; c < cols; c++)
-		for (uint64_t r = 0; r < n_rows; r++) {
-			const char *x = (const char *)raw + (c * n_rows + r) * size;
-			char *y = (char *)to + (r * cols + c) * to_size;
-
-			if (from != type)
-				ds_dequantize_block((float *)(void *)y, x, from);
-			else if (size == 4)
-				memcpy(y, x, 4);
-			else
-				memcpy(y, x, 2);
-		}
-}
-
-/* Read @n_rows rows of a transposed part from its row @first into f->raw: the same stretch of each of its columns. */
-static int read_columns(struct fill *f, const struct ds_part *part, uint64_t cols, uint64_t first, uint64_t n_rows,
-			struct ds_error *err)
-{
-	size_t element = ds_dtype_size(part->dtype);
-	int r = 0;
-
-	if (n_rows == part->n_rows)
-		return read_at(f, part, f->raw, n_rows * cols * element, part->offset, err);
-	for (uint64_t c = 0; r == 0 && c < cols; c++)
-		r = read_at(f, part, (char *)f->raw + c * n_rows * element, n_rows * element,
-			    part->offset + (c * part->n_rows + first) * element, err);
-	return r;
-}
-
-/* Read @n_rows rows of @part from its row @first into @to, in the tensor's type. */
-static int read_rows(struct fill *f, const struct ds_model_tensor *t, const struct ds_part *part, uint64_t first,
-		     uint64_t n_rows, void *to, struct ds_error *err)
-{
-	size_t row_size = t->cols * ds_dtype_size(part->dtype);
-	bool as_it_is = part->dtype == t->desc.dtype;
-	int r;
-
-	if (part->transposed) {
-		r = read_columns(f, part, t->cols, first, n_rows, err);
-		if (r == 0)
-			transpose(to, t->desc.dtype, f->raw, part->dtype, n_rows, t->cols);
-		return r;
-	}
-	r = read_at(f, part, as_it_is ? to : f->raw, n_rows * row_size, part->offset + first * row_size, err);
-	if (r == 0 && !as_it_is)
-		ds_dequantize_row(to, f->raw, part->dtype, n_rows * t->cols);
-	return r;
-}
-
-/* Read rows [@row, @row + @n_rows) of @t into the buffer, from as many parts as they touch; *@part moves along. */
-static int gather_rows(struct fill *f, const struct ds_model_tensor *t, const struct ds_part **part, uint64_t row,
-		       uint64_t n_rows, struct ds_error *err)
-{
-	size_t row_size = t->cols * ds_dtype_size(t->desc.dtype);
-	char *to = f->rows;
-
-	while (n_rows > 0) {
-		uint64_t first, n;
-		int r;
-
-		while (row >= (*part)->row + (*part)->n_rows)
-			(*part)++;
-		first = row - (*part)->row;
-		n = (*part)->n_rows - first < n_rows ? (*part)->n_rows - first : n_rows;
-		r = read_rows(f, t, *part, first, n, to, err);
-		if (r < 0)
-			return r;
-		to += n * row_size;
-		row += n;
-		n_rows -= n;
-	}
-	return 0;
-}
+/* One thread and its buffers, each grown to what the largest chunk so far needed. */
+struct worker {
+	struct fill *fill;
+	pthread_t thread;
+	struct ds_source source;
+	void *rows; /* (n_rows, cols) in the tensor's type */
+	void *blocks;
+	size_t rows_size, blocks_size;
+};
 
 static int write_at(const struct fill *f, const void *data, size_t size, uint64_t offset, struct ds_error *err)
 {
@@ -172,23 +69,10 @@ static int report(struct fill *f, uint64_t done, struct ds_error *err)
 	return f->progress(f->self, done, f->total, err);
 }
 
-/* The pages of what was read once will not be needed again: the image holds it. */
-static void forget(const struct fill *f, const struct ds_model_tensor *t)
-{
-	const struct ds_file *files = ds_model_builder_files(f->builder);
-
-	for (uint32_t i = 0; i < t->n_parts; i++) {
-		const struct ds_part *p = &t->parts[i];
-
-		posix_fadvise(files[p->file].fd, (off_t)p->offset,
-			      (off_t)(p->n_rows * t->cols * ds_dtype_size(p->dtype)), POSIX_FADV_DONTNEED);
-	}
-}
-
 /* Whole blocks of @t that make a chunk, in rows. */
 static uint64_t rows_of_chunk(const struct ds_model_tensor *t)
 {
-	uint64_t block = t->layout.block_rows * t->cols * ds_dtype_size(t->desc.dtype);
+	uint64_t block = t->layout.block_rows * ds_row_size(t->desc.dtype, t->cols);
 	uint64_t n_blocks = CHUNK / block, all = (t->rows - 1) / t->layout.block_rows + 1;
 
 	if (n_blocks > all)
@@ -198,59 +82,155 @@ static uint64_t rows_of_chunk(const struct ds_model_tensor *t)
 	return (n_blocks ? n_blocks : 1) * t->layout.block_rows;
 }
 
-static int fill_tensor(struct fill *f, uint32_t i, struct ds_error *err)
+/* The next chunk that nobody has taken. False: there is none, or there is no point in one. Under the lock. */
+static bool take(struct fill *f, struct chunk *c)
 {
 	uint32_t n_tensors;
-	const struct ds_model_tensor *t = &ds_model_builder_tensors(f->builder, &n_tensors)[i];
-	const struct ds_layout *layout = &t->layout;
-	const struct ds_part *part = t->parts;
-	uint64_t offset = ds_image_writer_offset(ds_model_builder_image(f->builder), i);
-	size_t row_size = t->cols * ds_dtype_size(t->desc.dtype);
-	uint64_t chunk = rows_of_chunk(t);
-	int r = reserve(&f->rows, &f->rows_size, chunk * row_size, err);
+	const struct ds_model_tensor *tensors = ds_model_builder_tensors(f->builder, &n_tensors), *t;
+	uint64_t chunk;
 
-	if (r == 0)
-		r = reserve(&f->raw, &f->raw_size, chunk * row_size, err);
-	if (r == 0)
-		r = reserve(&f->blocks, &f->blocks_size, chunk / layout->block_rows * layout->block_size, err);
-	for (uint64_t row = 0; r == 0 && row < t->rows; row += chunk) {
-		uint64_t n_rows = t->rows - row < chunk ? t->rows - row : chunk;
-		size_t size = 0;
-
-		r = gather_rows(f, t, &part, row, n_rows, err);
-		for (uint64_t b = 0; r == 0 && b < n_rows; b += layout->block_rows, size += layout->block_size)
-			f->backend->pack(&t->desc, layout,
-					 n_rows - b < layout->block_rows ? n_rows - b : layout->block_rows,
-					 (const char *)f->rows + b * row_size, (char *)f->blocks + size);
-		if (r == 0)
-			r = write_at(f, f->blocks, size, offset, err);
-		offset += size;
-		if (r == 0)
-			r = report(f, offset, err);
+	if (f->tensor >= n_tensors || f->result < 0)
+		return false;
+	t = &tensors[f->tensor];
+	chunk = rows_of_chunk(t);
+	*c = (struct chunk){
+		.t = t,
+		.row = f->row,
+		.n_rows = t->rows - f->row < chunk ? t->rows - f->row : chunk,
+		.offset = ds_image_writer_offset(ds_model_builder_image(f->builder), f->tensor) +
+			  f->row / t->layout.block_rows * t->layout.block_size,
+	};
+	f->row += c->n_rows;
+	if (f->row == t->rows) {
+		f->row = 0;
+		f->tensor++;
 	}
-	forget(f, t);
+	return true;
+}
+
+/* The rows of the chunk as the backend wants them: *@data, @size bytes. Plain rows are that already. */
+static int pack(struct worker *w, const struct chunk *c, const void **data, size_t *size, struct ds_error *err)
+{
+	const struct ds_layout *layout = &c->t->layout;
+	size_t row_size = ds_row_size(c->t->desc.dtype, c->t->cols);
+	uint64_t n_blocks = (c->n_rows - 1) / layout->block_rows + 1;
+	int r;
+
+	*data = w->rows;
+	*size = c->n_rows * row_size;
+	if (layout->id == 0 && layout->block_size == layout->block_rows * row_size)
+		return 0;
+	*size = n_blocks * layout->block_size;
+	r = ds_source_reserve(&w->blocks, &w->blocks_size, *size, err);
+	for (uint64_t i = 0; r == 0 && i < n_blocks; i++) {
+		uint64_t row = i * layout->block_rows, left = c->n_rows - row;
+
+		w->fill->backend->pack(&c->t->desc, layout, left < layout->block_rows ? left : layout->block_rows,
+				       (const char *)w->rows + row * row_size,
+				       (char *)w->blocks + i * layout->block_size);
+	}
+	*data = w->blocks;
 	return r;
+}
+
+static int fill_chunk(struct worker *w, const struct chunk *c, size_t *size, struct ds_error *err)
+{
+	const void *data;
+	int r = ds_source_reserve(&w->rows, &w->rows_size, c->n_rows * ds_row_size(c->t->desc.dtype, c->t->cols), err);
+
+	/* what somebody will read next is on its way while this is converted */
+	if (c->row + c->n_rows < c->t->rows)
+		ds_source_advise(&w->source, c->t, c->row + c->n_rows, c->n_rows, POSIX_FADV_WILLNEED);
+	if (r == 0)
+		r = ds_source_read(&w->source, c->t, c->row, c->n_rows, w->rows, err);
+	if (r == 0)
+		r = pack(w, c, &data, size, err);
+	if (r == 0)
+		r = write_at(w->fill, data, *size, c->offset, err);
+	/* the image holds it: its pages in the cache would only take memory from others */
+	ds_source_advise(&w->source, c->t, c->row, c->n_rows, POSIX_FADV_DONTNEED);
+	return r;
+}
+
+static void *work(void *self)
+{
+	struct worker *w = self;
+	struct fill *f = w->fill;
+	struct chunk c;
+
+	pthread_mutex_lock(&f->lock);
+	while (take(f, &c)) {
+		struct ds_error err = {""};
+		size_t size = 0;
+		int r;
+
+		pthread_mutex_unlock(&f->lock);
+		r = fill_chunk(w, &c, &size, &err);
+		pthread_mutex_lock(&f->lock);
+		if (r == 0 && f->result == 0)
+			r = report(f, f->done + size, &err);
+		if (r < 0 && f->result == 0) {
+			f->result = r;
+			f->error = err;
+		}
+	}
+	pthread_mutex_unlock(&f->lock);
+	return NULL;
+}
+
+/* At least two, so that one may wait for the disk. */
+static unsigned count_threads(void)
+{
+	cpu_set_t cpus;
+	int n = sched_getaffinity(0, sizeof(cpus), &cpus) < 0 ? 2 : CPU_COUNT(&cpus);
+
+	return n < 2 ? 2 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
+}
+
+/* The caller is one of the threads; those that cannot be had are not missed. */
+static void fill_tensors(struct fill *f)
+{
+	struct worker workers[MAX_THREADS] = {0};
+	unsigned n = count_threads(), n_started = 1;
+
+	for (unsigned i = 0; i < n; i++) {
+		workers[i].fill = f;
+		ds_source_init(&workers[i].source, f->builder);
+	}
+	while (n_started < n && pthread_create(&workers[n_started].thread, NULL, work, &workers[n_started]) == 0)
+		n_started++;
+	work(&workers[0]);
+	for (unsigned i = 1; i < n_started; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (unsigned i = 0; i < n; i++) {
+		ds_source_deinit(&workers[i].source);
+		free(workers[i].rows);
+		free(workers[i].blocks);
+	}
 }
 
 int ds_fill(const struct ds_model_builder *builder, const struct ds_backend_ops *backend, int fd,
 	    ds_fill_progress *progress, void *self, struct ds_error *err)
 {
 	const struct ds_image_writer *image = ds_model_builder_image(builder);
-	ds_cleanup(fill_deinit) struct fill f = {
+	struct fill f = {
 		.builder = builder,
 		.backend = backend,
 		.fd = fd,
 		.progress = progress,
 		.self = self,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.total = ds_image_writer_size(image),
 	};
-	uint32_t n_tensors;
 	int r = ds_image_writer_write(image, fd, err);
 
-	ds_model_builder_tensors(builder, &n_tensors);
-	for (uint32_t i = 0; r == 0 && i < n_tensors; i++)
-		r = fill_tensor(&f, i, err);
-	if (r == 0 && f.reported < f.total)
-		r = report(&f, f.total, err);
-	return r;
+	if (r < 0)
+		return r;
+	fill_tensors(&f);
+	if (f.result < 0) {
+		if (err)
+			*err = f.error;
+		return f.result;
+	}
+	return f.reported < f.total ? report(&f, f.total, err) : 0;
 }

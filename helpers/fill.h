@@ -1,11 +1,13 @@
 /* fill.h - from the files of a checkpoint into the memory of its image: read, widen, pack, write.
  *
- * Streams: what is held in memory does not grow with the model, only with its widest row and the backend's blocks. */
+ * Streams: what is held in memory does not grow with the model, only with the threads, its widest row and the backend's
+ * blocks. The threads live only while it fills. */
 #pragma once
 
 #include "builder.h"
 
-/* Told from time to time how many of the @total bytes of the image are written. A negative answer ends the filling. */
+/* Told from time to time, by one thread at a time, how many of the @total bytes of the image are written. A negative answer
+ * ends the filling. */
 typedef int ds_fill_progress(void *self, uint64_t done, uint64_t total, struct ds_error *err);
 
 /* Write the planned image of @builder into @fd, which has exactly its size.

@@ -2,8 +2,10 @@
 #include "loader.h"
 
 #include "builder.h"
+#include "describe.h"
 #include "fill.h"
 #include "message.h"
+#include "requests.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -28,6 +30,7 @@ struct loader {
 	const struct ds_backend_ops *backend;
 	const char *backend_name;
 	uint32_t context;
+	bool is_caller; /* dsctl asks, not the broker */
 };
 
 static void loader_deinit(struct loader *l)
@@ -44,7 +47,7 @@ static int parse(const struct ds_message *m, const char *what, json_t **out, str
 {
 	json_error_t error;
 
-	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES, &error);
+	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
 	if (!json_is_object(*out))
 		return ds_fail(err, -EPROTO, "%s is not a JSON object: %s", what, *out ? "another value" : error.text);
 	return 0;
@@ -130,26 +133,16 @@ static int choose_backend(struct loader *l, const char *name, struct ds_error *e
 	return 0;
 }
 
-/* Let the first format that recognizes the files describe them. */
-static int describe(struct loader *l, struct ds_error *err)
+/* The dialect @wish, which has to be there, or with "auto" the one that is recognized. */
+static int choose_dialect(struct loader *l, const char *wish, struct ds_error *err)
 {
-	const struct ds_builder *calls = ds_model_builder_calls(l->builder);
-	const struct ds_plugin *plugin;
-	size_t first = 0;
+	const struct ds_habits habits = ds_model_builder_habits(l->builder);
 
-	if (!ds_plugins_next(l->plugins, DS_PLUGIN_FORMAT, &first)) {
-		ds_plugins_find(l->plugins, DS_PLUGIN_FORMAT, "auto", NULL, err); /* says what was refused, and why */
+	if (strcmp(wish, "auto") == 0)
+		wish = ds_recognize_dialect(l->plugins, &habits);
+	else if (!ds_plugins_find(l->plugins, DS_PLUGIN_DIALECT, wish, NULL, err))
 		return -ENOENT;
-	}
-	for (size_t i = 0; (plugin = ds_plugins_next(l->plugins, DS_PLUGIN_FORMAT, &i));)
-		for (const struct ds_entry *e = plugin->entries; e->name; e++) {
-			const struct ds_format_ops *format = e->ops;
-
-			if (format->recognizes(l->files, l->n_files))
-				return format->describe(ds_plugins_host(), l->files, l->n_files, calls, err);
-		}
-	return ds_fail(err, -ENOTSUP, "no format recognizes the %zu files of the model%s%.128s", l->n_files,
-		       l->n_files ? ", the first being " : "", l->n_files ? l->files[0].name : "");
+	return ds_image_writer_dialect(ds_model_builder_image(l->builder), wish, err);
 }
 
 static uint64_t multiply(uint64_t a, uint64_t b)
@@ -168,25 +161,28 @@ static uint64_t add(uint64_t a, uint64_t b)
 
 /* Bytes an engine takes besides weights and KV: the activations of a step of STEP_ROWS rows, and a row of logits for
  * each of @parallel sequences, all F32. */
-static uint64_t scratch_size(const struct ds_hparams *h, uint64_t parallel)
+uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 {
-	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head;
+	uint64_t head = (uint64_t)h->qk_nope + h->qk_rope + 2ull * h->kv_lora + h->v_head + 2ull * h->head_dim;
 	uint64_t ff = h->ff, experts = multiply(h->n_experts_used, add(2 * (uint64_t)h->moe_ff, h->hidden));
 	uint64_t row = add(4 * (uint64_t)h->hidden, multiply(h->n_heads, head));
 
 	row = add(row, add(2 * ff, add(experts, multiply(h->n_shared, 2 * (uint64_t)h->moe_ff))));
 	row = add(row, (uint64_t)h->q_lora + h->kv_lora + h->qk_rope + h->n_experts);
+	row = add(row, multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim));
 	return multiply(sizeof(float), add(multiply(row, STEP_ROWS), multiply(h->vocab, parallel)));
 }
 
-/* Bytes of the cache a token takes: a row of MLA's latent in every layer, the engine's block of multi-token prediction
- * being one of them. Exact precision keeps F32 whatever @kv_type says. */
-static uint64_t kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
+/* Bytes of the cache a token takes in all layers, the engine's block of multi-token prediction being one of them: a row
+ * of MLA's latent, or keys and values of each key head. Exact precision keeps F32 whatever @kv_type says. */
+uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
 	uint64_t element = precision == DS_PRECISION_EXACT || strcmp(kv_type, "f32") == 0 ? 4 : 2;
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
+	uint64_t width = h->n_kv_heads > 0 ? multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim)
+					   : (uint64_t)h->kv_lora + h->qk_rope;
 
-	return multiply(multiply((uint64_t)h->kv_lora + h->qk_rope, n_layers), element);
+	return multiply(multiply(width, n_layers), element);
 }
 
 static int send(struct loader *l, uint16_t type, const void *data, size_t size, struct ds_error *err)
@@ -208,9 +204,10 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 	l->context = context > 0 && context < h->context ? (uint32_t)context : h->context;
 	plan = (struct ds_plan){
 		.weights_size = ds_image_writer_weights_size(image),
-		.kv_size_per_token = kv_size(h, precision, kv_type),
-		.scratch_size = scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
+		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
+		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
+		.context = l->context,
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
 }
@@ -255,9 +252,9 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 	if (r == 0)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
 	if (r == 0)
-		r = describe(l, err);
-	if (r == 0 && strcmp(w.dialect, "auto") != 0)
-		r = ds_image_writer_dialect(ds_model_builder_image(l->builder), w.dialect, err);
+		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
+	if (r == 0)
+		r = choose_dialect(l, w.dialect, err);
 	if (r == 0)
 		r = ds_model_builder_plan(l->builder, l->backend, w.precision, err);
 	if (r == 0)
@@ -298,6 +295,8 @@ static int on_go(struct loader *l, struct ds_message *m, struct ds_error *err)
 
 	if (m->n_fds != 1 || fstat(m->fds[0], &st) < 0 || (uint64_t)st.st_size != size)
 		return ds_fail(err, -EPROTO, "GO comes without memory of %llu bytes", (unsigned long long)size);
+	for (size_t i = 0; i < l->n_files; i++)
+		posix_fadvise(l->files[i].fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	r = ds_fill(l->builder, l->backend, m->fds[0], send_progress, l, err);
 	if (r == 0)
 		r = send_loaded(l, err);
@@ -316,11 +315,46 @@ static const struct {
 	{DS_MSG_GO, PHASE_PLAN, on_go},
 };
 
+/* What dsctl asks: one request, one answer. */
+static int on_request(struct loader *l, ds_request_function *function, struct ds_message *m, struct ds_error *err)
+{
+	ds_cleanup(json_decrefp) json_t *json = NULL, *answer = NULL;
+	ds_cleanup(ds_freep) char *text = NULL;
+	struct ds_request request = {
+		.plugins = l->plugins,
+		.files = l->files,
+		.n_files = l->n_files,
+		.message = m,
+		.progress = send_progress,
+		.self = l,
+	};
+	int r = m->size > 0 ? parse(m, "the request", &json, err) : 0;
+
+	request.json = json;
+	if (r == 0)
+		r = function(&request, &answer, err);
+	if (r < 0)
+		return r;
+	text = json_dumps(answer, JSON_COMPACT);
+	if (!text)
+		return ds_fail(err, -EINVAL, "a name in the model is not UTF-8");
+	r = send(l, DS_MSG_ANSWER, text, strlen(text), err);
+	if (r == 0)
+		l->phase = PHASE_DONE;
+	return r;
+}
+
 static int dispatch(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
+	ds_request_function *request = ds_request_find(m->type);
+
 	for (size_t i = 0; i < DS_ARRAY_SIZE(messages); i++)
 		if (messages[i].type == m->type && messages[i].phases & l->phase)
 			return messages[i].function(l, m, err);
+	if (request && l->phase == PHASE_FILES) {
+		l->is_caller = true;
+		return on_request(l, request, m, err);
+	}
 	return ds_fail(err, -EPROTO, "message %u is not expected now", m->type);
 }
 
@@ -373,5 +407,5 @@ int ds_loader_serve(int socket, const struct ds_plugins *plugins, struct ds_erro
 	}
 	if (r < 0 && r != -EPIPE)
 		send_failed(&l, r, err->text);
-	return r;
+	return l.is_caller ? 0 : r; /* to a person it is said once, by dsctl */
 }

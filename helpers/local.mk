@@ -2,8 +2,13 @@
 noinst_LIBRARIES += helpers/libloader.a
 helpers_libloader_a_SOURCES = \
 	helpers/builder.c helpers/builder.h \
+	helpers/describe.c helpers/describe.h \
 	helpers/fill.c helpers/fill.h \
-	helpers/loader.c helpers/loader.h
+	helpers/inspect.c \
+	helpers/loader.c helpers/loader.h \
+	helpers/requests.c helpers/requests.h \
+	helpers/source.c helpers/source.h \
+	helpers/tokenize.c
 helpers_libloader_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
 
 helper_PROGRAMS += helpers/ds-loader

@@ -148,7 +148,8 @@ static int read_tool(struct ds_chat *chat, const json_t *json, size_t i, struct 
 	return 0;
 }
 
-int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tools, struct ds_error *err)
+int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tools, const json_t *thinking,
+		struct ds_error *err)
 {
 	ds_cleanup(ds_chat_freep) struct ds_chat *chat = NULL;
 	size_t n_messages = json_array_size(messages), n_tools = json_array_size(tools);
@@ -158,6 +159,8 @@ int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tool
 		return ds_fail(err, -EINVAL, "messages: not an array with at least one message");
 	if (tools && !json_is_null(tools) && !json_is_array(tools))
 		return ds_fail(err, -EINVAL, "tools: not an array");
+	if (thinking && !json_is_boolean(thinking))
+		return ds_fail(err, -EINVAL, "thinking: not true or false");
 	chat = calloc(1, sizeof(*chat));
 	if (!chat)
 		return ds_fail(err, -ENOMEM, "no memory for a conversation");
@@ -166,7 +169,13 @@ int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tool
 	chat->tools = calloc(n_tools + 1, sizeof(*chat->tools));
 	if (!chat->messages || !chat->joined || !chat->tools)
 		return ds_fail(err, -ENOMEM, "no memory for %zu messages", n_messages);
-	chat->conversation = (struct ds_conversation){chat->messages, n_messages, chat->tools, n_tools};
+	chat->conversation = (struct ds_conversation){
+		.messages = chat->messages,
+		.n_messages = n_messages,
+		.tools = chat->tools,
+		.n_tools = n_tools,
+		.thinking = !thinking ? DS_THINKING_DEFAULT : json_is_true(thinking) ? DS_THINKING_ON : DS_THINKING_OFF,
+	};
 	for (size_t i = 0; r == 0 && i < n_messages; i++)
 		r = read_message(chat, json_array_get(messages, i), i, err);
 	for (size_t i = 0; r == 0 && i < n_tools; i++)

@@ -6,9 +6,10 @@
 
 struct ds_chat;
 
-/* Read @messages (an array) and @tools (an array, or NULL: none). The chat borrows the texts: both have to outlive it.
+/* Read @messages (an array), @tools (an array, or NULL: none) and @thinking (true or false, or NULL: default). The chat borrows the texts: both have to outlive it.
  * -EINVAL: the sentence begins with the path of what is wrong, "messages[2].content: ...". */
-int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tools, struct ds_error *err);
+int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tools, const json_t *thinking,
+		struct ds_error *err);
 struct ds_chat *ds_chat_free(struct ds_chat *chat); /* takes NULL, returns NULL */
 DS_DEFINE_FREEP(ds_chat)
 

@@ -160,7 +160,7 @@ int ds_image_writer_vocabulary(struct ds_image_writer *writer, const struct ds_v
 
 static int check_tensor(const struct ds_tensor_desc *desc, uint32_t layout, uint64_t size, struct ds_error *err)
 {
-	uint64_t n = 1, cols;
+	uint64_t n = 1, cols, rows_size;
 
 	if (!*desc->name || strlen(desc->name) >= DS_IMAGE_NAME_MAX)
 		return ds_fail(err, -EINVAL, "tensor \"%.100s\": a name has 1 to %u bytes", desc->name,
@@ -174,7 +174,8 @@ static int check_tensor(const struct ds_tensor_desc *desc, uint32_t layout, uint
 			return ds_fail(err, -EINVAL, "tensor %s: dimension %u is %llu", desc->name, i,
 				       (unsigned long long)desc->shape[i]);
 	cols = desc->shape[desc->n_dims - 1];
-	if (size == 0 || (layout == 0 && size < n / cols * ds_row_size(desc->dtype, cols)))
+	if (__builtin_mul_overflow(n / cols, ds_row_size(desc->dtype, cols), &rows_size) || size == 0 ||
+	    (layout == 0 && size < rows_size))
 		return ds_fail(err, -EINVAL, "tensor %s: %llu bytes do not hold it", desc->name,
 			       (unsigned long long)size);
 	return 0;

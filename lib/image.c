@@ -244,7 +244,7 @@ static int check_tensor(const struct ds_image *image, uint32_t i, struct ds_erro
 {
 	const struct ds_image_section *s = &image->header->sections[DS_SECTION_TENSORS];
 	const struct ds_image_tensor *t = &image->tensors[i];
-	uint64_t count = count_elements(t), cols;
+	uint64_t count = count_elements(t), cols, size;
 
 	if (!is_text(t->name, sizeof(t->name)) || !*t->name)
 		return ds_fail(err, -EINVAL, "tensor %u of the image has no name", i);
@@ -257,7 +257,8 @@ static int check_tensor(const struct ds_image *image, uint32_t i, struct ds_erro
 	    t->offset - s->offset > s->size || t->size > s->size - (t->offset - s->offset))
 		return ds_fail(err, -EINVAL, "tensor %s of the image is out of place", t->name);
 	cols = t->shape[t->n_dims - 1];
-	if (t->layout == 0 && t->size < count / cols * ds_row_size((enum ds_dtype)t->dtype, cols))
+	if (t->layout == 0 &&
+	    (__builtin_mul_overflow(count / cols, ds_row_size((enum ds_dtype)t->dtype, cols), &size) || t->size < size))
 		return ds_fail(err, -EINVAL, "tensor %s of the image has %llu bytes, its shape needs more", t->name,
 			       (unsigned long long)t->size);
 	return 0;

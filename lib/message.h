@@ -33,6 +33,12 @@ enum ds_message_type {
 	DS_MSG_LOADED,	 /* JSON {"architecture", "dialect", "parameters", "context", ...}: what is in the image; then exit 0 */
 	DS_MSG_FAILED,	 /* JSON {"code", "message"}: also engine -> broker, for what concerns no request */
 
+	/* dsctl -> loader, after FILES: one of them, helpers/requests.h */
+	DS_MSG_INSPECT = 16, /* no payload */
+	DS_MSG_TOKENIZE = 20, /* JSON, tokenize.h; request: also broker -> engine */
+	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
+	DS_MSG_ANSWER = 24, /* JSON, as the request says */
+
 	/* broker -> engine */
 	DS_MSG_MAP = 32, /* the image, read-only; JSON as LOAD, and "sampling", "plugins" */
 	DS_MSG_GENERATE, /* request; JSON, see docs/architecture.md */
@@ -48,10 +54,12 @@ enum ds_message_type {
 };
 
 struct ds_plan {
-	uint64_t weights_size;	    /* bytes of tensors in the image */
+	uint64_t weights_size;	    /* bytes of all tensors */
+	uint64_t mapped_size;	    /* of them, those that stay in their files */
 	uint64_t kv_size_per_token; /* bytes, at the configured kv_type, all layers */
 	uint64_t scratch_size;	    /* bytes the engine needs besides */
 	uint64_t image_size;	    /* bytes of the memfd */
+	uint64_t context;	    /* tokens of a text at most: as asked for, or the model's own limit */
 };
 
 struct ds_progress {

@@ -32,7 +32,7 @@ static const struct needed backend_needs[] = {
 	NEED(backend, read), NEED(backend, sync), NEED(backend, embed), NEED(backend, rms_norm), NEED(backend, matmul),
 	NEED(backend, head_matmul), NEED(backend, expert_matmul), NEED(backend, expert_sum), NEED(backend, route),
 	NEED(backend, rope), NEED(backend, kv_store), NEED(backend, latent_attention), NEED(backend, swiglu),
-	NEED(backend, gather),
+	NEED(backend, gather), NEED(backend, attention), NEED(backend, add_bias),
 	{NULL, 0},
 };
 

@@ -376,6 +376,7 @@ static void run_rope(struct run *run)
 	op.n_heads = (uint32_t)shape.d[1];
 	op.head_stride = op.width = (uint32_t)shape.d[2];
 	op.row_stride = op.n_heads * op.width;
+	op.halves = json_is_true(json_object_get(run->input, "halves"));
 	run->ops->rope(run->self, &op);
 	answer(run, "y", op.x, false, shape.count);
 }
@@ -453,6 +454,63 @@ static void run_latent_attention(struct run *run)
 	answer(run, "y", op.z, false, q.count);
 }
 
+/* The cache under @key, of @cache's type and pages; @n_slots and @width are what all caches of an operation have. */
+static void read_cache(struct run *run, const char *key, struct ds_kv *cache, uint64_t *n_slots, uint64_t *width)
+{
+	struct shape shape = {{0}, 0};
+	const float *values = floats(run, key, 2, &shape);
+	const void *narrowed = values ? narrow(run, values, shape.count, cache->dtype) : NULL;
+
+	require(run, !*n_slots || (*n_slots == shape.d[0] && *width == shape.d[1]), "\"%s\" is not of the other's size",
+		key);
+	*n_slots = shape.d[0];
+	*width = shape.d[1];
+	cache->width = (uint32_t)shape.d[1];
+	cache->data = narrowed ? on_device(run, narrowed, shape.count * ds_dtype_size(cache->dtype)) : NULL;
+}
+
+static void run_attention(struct run *run)
+{
+	struct shape q = {{0}, 0};
+	struct ds_attention op = {
+		.q = tensor(run, "q", 3, &q),
+		.n_kv_heads = number(run, "n_kv_heads"),
+		.scale = real(run, "scale"),
+	};
+	struct ds_kv k = {.dtype = dtype(run), .page_tokens = number(run, "page_tokens")}, v = k;
+	uint64_t n_slots = 0, width = 0;
+	struct ds_rows rows = {0};
+
+	read_cache(run, "k", &k, &n_slots, &width);
+	read_cache(run, "v", &v, &n_slots, &width);
+	if (run->r == 0)
+		rows = read_rows(run, (uint32_t)(n_slots / k.page_tokens), k.page_tokens);
+	require(run, run->r == 0 && rows.n == q.d[0] && q.d[1] % op.n_kv_heads == 0 && op.n_kv_heads * q.d[2] == width,
+		"\"q\", \"k\", \"n_kv_heads\" and \"positions\" do not suit each other");
+	op.y = output(run, NULL, q.count);
+	if (run->r < 0)
+		return;
+	op.k = &k;
+	op.v = &v;
+	op.rows = &rows;
+	op.n_heads = (uint32_t)q.d[1];
+	op.head_dim = (uint32_t)q.d[2];
+	run->ops->attention(run->self, &op);
+	answer(run, "y", op.y, false, q.count);
+}
+
+static void run_add_bias(struct run *run)
+{
+	struct shape y_shape = {{0}, 0}, bias_shape = {{0}, 0};
+	const float *first = floats(run, "y", 2, &y_shape), *bias = tensor(run, "bias", 1, &bias_shape);
+	float *y = output(run, first, y_shape.count);
+
+	if (!require(run, bias_shape.count == y_shape.d[1], "\"bias\" is not as wide as \"y\""))
+		return;
+	run->ops->add_bias(run->self, y, bias, (uint32_t)y_shape.d[1], (uint32_t)y_shape.d[0]);
+	answer(run, "y", y, false, y_shape.count);
+}
+
 static void run_swiglu(struct run *run)
 {
 	unsigned n_dims = json_is_array(json_array_get(json_object_get(run->input, "gate"), 0)) ? 2 : 1;
@@ -496,13 +554,17 @@ static const struct operation {
 	{"route",
 	 run_route,
 	 {"op", "logits", "bias", "k", "n_groups", "n_groups_used", "scoring", "normalize", "scale"}},
-	{"rope", run_rope, {"op", "x", "frequencies", "positions"}},
+	{"rope", run_rope, {"op", "x", "frequencies", "positions", "halves"}},
 	{"kv_store", run_kv_store, {"op", "dtype", "x", "positions", "pages", "page_tokens", "n_pages"}},
 	{"latent_attention",
 	 run_latent_attention,
 	 {"op", "dtype", "q", "q_rope", "cache", "positions", "pages", "page_tokens", "scale"}},
 	{"swiglu", run_swiglu, {"op", "gate", "up"}},
 	{"gather", run_gather, {"op", "x", "indices"}},
+	{"attention",
+	 run_attention,
+	 {"op", "dtype", "q", "k", "v", "n_kv_heads", "positions", "pages", "page_tokens", "scale"}},
+	{"add_bias", run_add_bias, {"op", "y", "bias"}},
 };
 
 static void run_deinit(struct run *run)

@@ -1,4 +1,5 @@
-/* vectors-dialect.c - a conversation to its prompt, or a model's output to reasoning, content and tool calls.
+/* vectors-dialect.c - a conversation to its prompt, a model's output to reasoning, content and tool calls, or a chat
+ * template to whether it is recognized.
  *
  * Output is fed twice: as the vector cuts it, and one character at a time. Both have to give the same. */
 #include "chat.h"
@@ -50,10 +51,11 @@ static int render(const struct ds_vector_case *c, json_t **got, struct ds_error 
 	struct ds_prompt_writer writer = {sizeof(writer), &prompt, write_markup, write_text};
 	bool thinking = false;
 	json_t *text;
-	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("messages", "tools"), err);
+	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("messages", "tools", "thinking"), err);
 
 	if (r == 0)
-		r = ds_chat_new(&chat, json_object_get(c->input, "messages"), json_object_get(c->input, "tools"), err);
+		r = ds_chat_new(&chat, json_object_get(c->input, "messages"), json_object_get(c->input, "tools"),
+				json_object_get(c->input, "thinking"), err);
 	if (r == 0)
 		r = text_init(&prompt, err);
 	if (r == 0)
@@ -194,11 +196,35 @@ static int parse(const struct ds_vector_case *c, bool cut, json_t **got, struct 
 	return r;
 }
 
+static int recognize(const struct ds_vector_case *c, json_t **got, struct ds_error *err)
+{
+	const struct ds_dialect_ops *ops = c->entry->ops;
+	const json_t *added = json_object_get(c->input, "added_tokens");
+	ds_cleanup(ds_freep) const char **tokens = calloc(json_array_size(added) + 1, sizeof(*tokens));
+	struct ds_habits habits = {sizeof(habits), json_string_value(json_object_get(c->input, "chat_template")), tokens};
+	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("chat_template", "added_tokens"), err);
+
+	if (r < 0)
+		return r;
+	if (!tokens)
+		return ds_fail(err, -ENOMEM, "no memory for added tokens");
+	for (size_t i = 0; i < json_array_size(added); i++)
+		if (!(tokens[i] = json_string_value(json_array_get(added, i))))
+			return ds_fail(err, -EINVAL, "\"added_tokens\" is not made of texts");
+	if (!habits.chat_template || !ops->recognizes)
+		return ds_fail(err, -EINVAL, habits.chat_template ? "the entry recognizes nothing"
+								  : "\"chat_template\" is not a text");
+	*got = json_pack("{s:b}", "recognized", ops->recognizes(&habits));
+	return 0;
+}
+
 int ds_vector_dialect(const struct ds_vector_case *c, json_t **got, struct ds_error *err)
 {
 	ds_cleanup(json_decrefp) json_t *by_character = NULL;
 	int r;
 
+	if (json_object_get(c->input, "chat_template"))
+		return recognize(c, got, err);
 	if (!json_object_get(c->input, "output"))
 		return render(c, got, err);
 	r = ds_vector_keys(c->input, DS_VECTOR_KEYS("thinking", "output"), err);

@@ -32,11 +32,14 @@ static int note_vocabulary(void *self, const struct ds_vocabulary *vocabulary, s
 	return 0;
 }
 
-static int note_dialect(void *self, const char *name, struct ds_error *err)
+static int note_chat_template(void *self, const char *text, struct ds_error *err)
 {
 	struct notes *notes = self;
+	json_t *json = json_string(text);
 
-	json_object_set_new(notes->got, "dialect", json_string(name));
+	if (!json)
+		return ds_fail(err, -EINVAL, "the chat template is not UTF-8");
+	json_object_set_new(notes->got, "chat_template", json);
 	return 0;
 }
 
@@ -124,7 +127,7 @@ static int describe(const struct ds_vector_case *c, const struct ds_file *files,
 		.self = &notes,
 		.hparams = note_hparams,
 		.vocabulary = note_vocabulary,
-		.dialect = note_dialect,
+		.chat_template = note_chat_template,
 		.tensor = note_tensor,
 		.part = note_part,
 	};
@@ -153,7 +156,7 @@ int ds_vector_format(const struct ds_vector_case *c, json_t **got, struct ds_err
 			n++;
 		}
 	if (r == 0) {
-		*got = json_pack("{s:s, s:{}}", "dialect", "", "tensors");
+		*got = json_pack("{s:s, s:{}}", "chat_template", "", "tensors");
 		if (describe(c, list, n, *got, &sentence) < 0)
 			json_object_set_new(*got, "error", json_string(sentence.text));
 	}

@@ -10,6 +10,7 @@ struct vocabulary {
 	struct ds_vocabulary v;
 	struct ds_token *tokens;
 	struct ds_merge *merges;
+	float *scores;
 };
 
 static void vocabulary_deinit(struct vocabulary *v)
@@ -18,6 +19,7 @@ static void vocabulary_deinit(struct vocabulary *v)
 		free((void *)v->tokens[i].text);
 	free(v->tokens);
 	free(v->merges);
+	free(v->scores);
 }
 
 /* The bytes that code points U+0000 to U+00FF of @json stand for, in place of their UTF-8. */
@@ -55,13 +57,14 @@ static int read_token(const json_t *json, struct ds_token *token, struct ds_erro
 	int r;
 
 	if (json_is_object(json)) {
-		r = ds_vector_keys(json, DS_VECTOR_KEYS("text", "special", "added", "unused"), err);
+		r = ds_vector_keys(json, DS_VECTOR_KEYS("text", "special", "added", "unused", "byte"), err);
 		if (r < 0)
 			return r;
 		text = json_object_get(json, "text");
 		token->flags = (json_is_true(json_object_get(json, "special")) ? DS_TOKEN_SPECIAL : 0) |
 			       (json_is_true(json_object_get(json, "added")) ? DS_TOKEN_ADDED : 0) |
-			       (json_is_true(json_object_get(json, "unused")) ? DS_TOKEN_UNUSED : 0);
+			       (json_is_true(json_object_get(json, "unused")) ? DS_TOKEN_UNUSED : 0) |
+			       (json_is_true(json_object_get(json, "byte")) ? DS_TOKEN_BYTE : 0);
 	}
 	return from_latin1(text, token, err);
 }
@@ -91,11 +94,35 @@ static int read_merges(const json_t *json, struct vocabulary *v, struct ds_error
 	return 0;
 }
 
+static int read_scores(const json_t *json, struct vocabulary *v, struct ds_error *err)
+{
+	const json_t *scores = json_object_get(json, "scores"), *score;
+	size_t i;
+
+	if (!scores)
+		return 0;
+	if (json_array_size(scores) != v->v.n_tokens)
+		return ds_fail(err, -EINVAL, "\"scores\" has not one for each of %u tokens", v->v.n_tokens);
+	v->v.scores = v->scores = calloc(v->v.n_tokens, sizeof(*v->scores));
+	if (!v->scores)
+		return ds_fail(err, -ENOMEM, "no memory for scores");
+	json_array_foreach ((json_t *)scores, i, score) {
+		if (!json_is_number(score))
+			return ds_fail(err, -EINVAL, "a score is not a number");
+		v->scores[i] = (float)json_number_value(score);
+	}
+	return 0;
+}
+
 static int read_vocabulary(const struct ds_vector_case *c, struct vocabulary *v, struct ds_error *err)
 {
 	const json_t *json = json_object_get(c->input, "vocabulary");
 	const json_t *tokens = json_object_get(json, "tokens"), *patterns = json_object_get(json, "patterns");
-	int r = ds_vector_keys(json, DS_VECTOR_KEYS("tokens", "merges", "patterns", "ignore_merges", "nfc"), err);
+	const json_t *unknown = json_object_get(json, "unknown");
+	int r = ds_vector_keys(json,
+			       DS_VECTOR_KEYS("tokens", "merges", "patterns", "ignore_merges", "nfc", "scores", "unknown",
+					      "add_space_prefix"),
+			       err);
 
 	if (r < 0)
 		return r;
@@ -121,8 +148,10 @@ static int read_vocabulary(const struct ds_vector_case *c, struct vocabulary *v,
 	v->v.ignore_merges = json_is_true(json_object_get(json, "ignore_merges"));
 	v->v.nfc = json_is_true(json_object_get(json, "nfc"));
 	v->v.bos = DS_NO_TOKEN;
-	v->v.unknown = DS_NO_TOKEN;
-	return read_merges(json, v, err);
+	v->v.unknown = json_is_integer(unknown) ? (uint32_t)json_integer_value(unknown) : DS_NO_TOKEN;
+	v->v.add_space_prefix = json_is_true(json_object_get(json, "add_space_prefix"));
+	r = read_scores(json, v, err);
+	return r < 0 ? r : read_merges(json, v, err);
 }
 
 static int encode(const struct ds_vector_case *c, void *self, json_t **got, struct ds_error *err)

@@ -31,7 +31,7 @@ struct checkpoint {
 	char texts[CHECKPOINT_TOKENS][64]; /* of the first tokens */
 	uint32_t sizes[CHECKPOINT_TOKENS], flags[CHECKPOINT_TOKENS];
 	struct ds_merge merges[CHECKPOINT_TOKENS]; /* the first ones */
-	char dialect[32];
+	char chat_template[128];
 	struct checkpoint_tensor tensors[CHECKPOINT_TENSORS];
 	uint32_t n_tensors;
 	struct ds_part parts[CHECKPOINT_PARTS];
@@ -123,11 +123,11 @@ static inline int checkpoint_vocabulary(void *self, const struct ds_vocabulary *
 	return 0;
 }
 
-static inline int checkpoint_dialect(void *self, const char *name, struct ds_error *err)
+static inline int checkpoint_chat_template(void *self, const char *text, struct ds_error *err)
 {
 	struct checkpoint *c = self;
 
-	snprintf(c->dialect, sizeof(c->dialect), "%s", name);
+	snprintf(c->chat_template, sizeof(c->chat_template), "%s", text);
 	return 0;
 }
 
@@ -147,6 +147,17 @@ static inline int checkpoint_tensor(void *self, const struct ds_tensor_desc *des
 	return 0;
 }
 
+/* The tiles that rows of FP8 need must lie in a file. */
+static inline void checkpoint_scales(struct checkpoint *c, const struct ds_scales *s, uint64_t n_rows)
+{
+	uint64_t size;
+
+	checkpoint_require(s->tile_rows && s->tile_cols && s->cols && s->file < c->n_files, "FP8 without scales");
+	size = ((s->first_row + n_rows - 1) / s->tile_rows + 1) * ((s->cols - 1) / s->tile_cols + 1) * sizeof(float);
+	checkpoint_require(s->offset <= c->files[s->file].size && size <= c->files[s->file].size - s->offset,
+			   "scales outside their file");
+}
+
 static inline int checkpoint_part(void *self, const struct ds_part *part, struct ds_error *err)
 {
 	struct checkpoint *c = self;
@@ -159,12 +170,16 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 	for (uint32_t i = 0; i + 1 < t->desc.n_dims; i++)
 		rows *= t->desc.shape[i];
 	checkpoint_require(part->row <= rows && part->n_rows <= rows - part->row, "a part outside its tensor");
-	checkpoint_require(!__builtin_mul_overflow(part->n_rows * cols, ds_dtype_size(part->dtype), &size) &&
+	checkpoint_require(!__builtin_mul_overflow(part->n_rows * cols,
+							  part->dtype == DS_DTYPE_FP8 ? 1 : ds_dtype_size(part->dtype),
+							  &size) &&
 				   part->offset <= c->files[part->file].size &&
 				   size <= c->files[part->file].size - part->offset,
 			   "a part outside its file");
 	checkpoint_require(part->dtype == t->desc.dtype || t->desc.dtype == DS_DTYPE_F32,
 			   "a conversion there is none of");
+	if (part->dtype == DS_DTYPE_FP8)
+		checkpoint_scales(c, &part->scales, part->transposed ? cols : part->n_rows);
 	t->n_rows += part->n_rows;
 	if (c->n_parts == CHECKPOINT_PARTS)
 		return ds_fail(err, -E2BIG, "more than %d parts", CHECKPOINT_PARTS);
@@ -180,14 +195,30 @@ static inline int checkpoint_describe(struct checkpoint *c, const struct ds_form
 		.self = c,
 		.hparams = checkpoint_hparams,
 		.vocabulary = checkpoint_vocabulary,
-		.dialect = checkpoint_dialect,
+		.chat_template = checkpoint_chat_template,
 		.tensor = checkpoint_tensor,
 		.part = checkpoint_part,
 	};
 
 	c->n_tensors = c->n_parts = 0;
-	c->dialect[0] = c->error.text[0] = 0;
+	c->chat_template[0] = c->error.text[0] = 0;
 	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
+	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
+}
+
+/* The same for who needs only a vocabulary. */
+static inline int checkpoint_describe_vocabulary(struct checkpoint *c, const struct ds_format_ops *ops)
+{
+	struct ds_builder builder = {
+		.size = sizeof(builder),
+		.self = c,
+		.vocabulary = checkpoint_vocabulary,
+		.chat_template = checkpoint_chat_template,
+	};
+
+	c->hparams = (struct ds_hparams){.vocab = UINT32_MAX};
+	memset(&c->vocabulary, 0, sizeof(c->vocabulary));
+	c->chat_template[0] = c->error.text[0] = 0;
 	return ops->describe(NULL, c->files, c->n_files, &builder, &c->error);
 }
 

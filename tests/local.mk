@@ -7,7 +7,7 @@ include tests/plugins/local.mk
 include tests/unit/backend-cpu.mk
 include tests/unit/client.mk
 include tests/unit/daemon.mk
-include tests/unit/dialect-deepseek-r1.mk
+include tests/unit/dialect-deepseek.mk
 include tests/unit/engine.mk
 include tests/unit/format-safetensors.mk
 include tests/unit/helpers.mk

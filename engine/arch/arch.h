@@ -42,6 +42,7 @@ struct ds_arch {
 const struct ds_arch *ds_arch_find(const struct ds_hparams *hparams, struct ds_error *err);
 
 extern const struct ds_arch ds_arch_deepseek;
+extern const struct ds_arch ds_arch_llama;
 
 /* Find tensor @name of the image as a weight of (n_experts, rows, cols), or (rows, cols) when @n_experts is 0, or (rows)
  * when @cols is 0 too, and check all that is known of it. */
@@ -57,5 +58,8 @@ void ds_bind_weight(struct ds_bind *bind, struct ds_weight *weight, uint64_t n_e
 /* A vector of @n float32. */
 __attribute__((format(printf, 4, 5)))
 void ds_bind_vector(struct ds_bind *bind, const float **vector, uint64_t n, const char *name, ...);
+/* The same if the image has it; else *@vector stays. */
+__attribute__((format(printf, 4, 5)))
+void ds_bind_optional_vector(struct ds_bind *bind, const float **vector, uint64_t n, const char *name, ...);
 /* Zeroed memory of the backend, (n, width) of @element_size bytes. */
 void *ds_bind_alloc(struct ds_bind *bind, uint64_t n, uint64_t width, uint64_t element_size);

@@ -5,6 +5,7 @@
 
 static const struct ds_arch *const architectures[] = {
 	&ds_arch_deepseek,
+	&ds_arch_llama,
 };
 
 const struct ds_arch *ds_arch_find(const struct ds_hparams *hparams, struct ds_error *err)
@@ -124,6 +125,18 @@ void ds_bind_vector(struct ds_bind *bind, const float **vector, uint64_t n, cons
 	va_end(args);
 	bind->result = bind_weight(bind, &weight, full);
 	*vector = weight.data;
+}
+
+void ds_bind_optional_vector(struct ds_bind *bind, const float **vector, uint64_t n, const char *name, ...)
+{
+	char full[DS_IMAGE_NAME_MAX];
+	va_list args;
+
+	va_start(args, name);
+	vsnprintf(full, sizeof(full), name, args);
+	va_end(args);
+	if (ds_image_tensor(bind->setup->image, full))
+		ds_bind_vector(bind, vector, n, "%s", full);
 }
 
 void *ds_bind_alloc(struct ds_bind *bind, uint64_t n, uint64_t width, uint64_t element_size)

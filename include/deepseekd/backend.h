@@ -12,7 +12,8 @@
  * expert_sum take the first value of "y", which makes matmul add; rope answers x as y; positions, "pages" (n, pages of a
  * row) and page_tokens stand for ds_rows and ds_kv; kv_store takes n_pages and answers the whole cache
  * (n_pages * page_tokens, width) as y, which was zero before; latent_attention takes the cache as "cache"
- * (n_pages * page_tokens, width) and answers z as y; scoring is "softmax" | "sigmoid". */
+ * (n_pages * page_tokens, width) and answers z as y; attention takes caches of that shape as "k" and "v"; add_bias takes
+ * the first value of "y"; scoring is "softmax" | "sigmoid". */
 #pragma once
 
 #include "model.h"
@@ -38,6 +39,7 @@ struct ds_weight {
 	uint32_t layout;
 	uint64_t n_experts;  /* leading dimension of a stack of matrices, else 1 */
 	uint64_t rows, cols; /* out, in */
+	const void *const *matrices; /* [n_experts]: where each matrix is; NULL: one after the other from @data */
 };
 
 /* Which rows a step computes. Arrays are host memory, valid until the operation is synced. */
@@ -140,7 +142,8 @@ struct ds_backend_ops {
 	size_t size;
 
 	/* In ds-loader: how @tensor is to be stored for @precision, and the packing of whole blocks.
-	 * The last block of a tensor may have fewer rows; @dst always gets block_size bytes a block. */
+	 * The last block of a tensor may have fewer rows; @dst always gets block_size bytes a block. Layout 0 is never packed.
+	 * Several threads pack at once. */
 	int (*plan)(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,
 		    struct ds_error *err);
 	void (*pack)(const struct ds_tensor_desc *tensor, const struct ds_layout *layout, uint64_t n_rows,

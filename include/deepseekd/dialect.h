@@ -1,8 +1,8 @@
 /* dialect.h - how a model family writes a conversation: the prompt going in, reasoning, answer and tool calls coming out.
  *
- * Vectors: input {"messages": [...], "tools": [...]} (OpenAI's shape) gives {"prompt": "..."}; input {"thinking": bool,
- * "output": [text or {"special": text}...]} gives {"reasoning": "...", "content": "...", "tool_calls": [{"name",
- * "arguments"}...]}. */
+ * Vectors: input {"messages": [...], "tools": [...], "thinking": bool, absent: default} (messages and tools in OpenAI's
+ * shape) gives {"prompt": "...", "thinking": bool}; input {"thinking": bool, "output": [text or {"special": text}...]}
+ * gives {"reasoning": "...", "content": "...", "tool_calls": [{"name", "arguments"}...]}; input {"chat_template": "...", "added_tokens": [...]} gives {"recognized": bool}. */
 #pragma once
 
 #include "plugin.h"
@@ -36,11 +36,19 @@ struct ds_tool {
 	const char *parameters;	 /* JSON schema, separators ", " and ": ", keys in the sender's order */
 };
 
+/* Whether the model is to reason before it answers; a dialect whose models have no choice does not look. */
+enum ds_thinking {
+	DS_THINKING_DEFAULT, /* nobody said: what the model's makers chose */
+	DS_THINKING_ON,
+	DS_THINKING_OFF,
+};
+
 struct ds_conversation {
 	const struct ds_turn *messages; /* [n_messages] */
 	size_t n_messages;
 	const struct ds_tool *tools; /* [n_tools] */
 	size_t n_tools;
+	enum ds_thinking thinking;
 };
 
 /* Where the prompt is written. Markup becomes special tokens; text from a message never does. Neighbouring texts are one
@@ -66,6 +74,13 @@ struct ds_output_writer {
 	void (*write)(void *self, enum ds_output kind, const char *text, size_t text_size);
 };
 
+/* What a checkpoint says of how it was taught to converse. */
+struct ds_habits {
+	size_t size;
+	const char *chat_template;	 /* text of its template; "": it has none */
+	const char *const *added_tokens; /* texts of the vocabulary's added and special tokens, NULL-terminated */
+};
+
 struct ds_dialect_ops {
 	size_t size;
 	/* Write the prompt, bos included, up to where the model goes on. *@thinking: the output begins inside reasoning. */
@@ -80,4 +95,7 @@ struct ds_dialect_ops {
 	void (*close)(void *self);
 	/* Texts of tokens that end the answer besides the vocabulary's eos, NULL-terminated. Optional. */
 	const char *const *stops;
+	/* Was a checkpoint of these habits surely taught this dialect? Of the entries that say so the first is taken, in the
+	 * order of the configuration and of the plugin's entries. Optional: without it the dialect is spoken if it is named. */
+	bool (*recognizes)(const struct ds_habits *habits);
 };

@@ -3,7 +3,7 @@
  * A format plugin reads metadata only (with pread, from the descriptors it is given). For weights it says where they
  * lie; the loader reads, converts and packs them. It runs in ds-loader, sandboxed, on bytes nobody vouches for.
  *
- * Vectors: input {"files": {NAME: {"text": "..."} or {"hex": "..."}}}; output {"architecture": "...", "dialect": "...",
+ * Vectors: input {"files": {NAME: {"text": "..."} or {"hex": "..."}}}; output {"architecture": "...", "chat_template": "...",
  * "tensors": {CANONICAL NAME: [shape...]}, "n_tokens": N} or {"error": "part of the sentence"}. */
 #pragma once
 
@@ -51,9 +51,14 @@ struct ds_builder {
 	void *self;
 	int (*hparams)(void *self, const struct ds_hparams *hparams, struct ds_error *err);
 	int (*vocabulary)(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err); /* optional call */
-	int (*dialect)(void *self, const char *name, struct ds_error *err);			     /* optional call */
+	/* The text of the checkpoint's chat template, "" being none. Nobody runs it: dialect plugins look for their marks in
+	 * it (dialect.h, recognizes). Optional call. */
+	int (*chat_template)(void *self, const char *chat_template, struct ds_error *err);
 	int (*tensor)(void *self, const struct ds_tensor_desc *desc, uint32_t *index, struct ds_error *err);
 	int (*part)(void *self, const struct ds_part *part, struct ds_error *err);
+	/* What the checkpoint says for people and other programs under GGUF's @key: general.name,
+	 * tokenizer.ggml.pre. Optional call, and NULL in a builder that does not want to know. */
+	int (*text)(void *self, const char *key, const char *text, struct ds_error *err);
 };
 
 struct ds_format_ops {

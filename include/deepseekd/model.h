@@ -7,7 +7,7 @@
  *
  *   token_embedding            (vocab, hidden)
  *   output_norm                (hidden)                     F32
- *   output                     (vocab, hidden)
+ *   output                     (vocab, hidden)              absent: it is token_embedding
  *   layers.N.attention_norm    (hidden)                     F32
  *   layers.N.ffn_norm          (hidden)                     F32
  * MLA (architecture deepseek); dk = nope, dr = rope, dv = v_head, r = kv_lora:
@@ -26,7 +26,7 @@
  *   layers.N.q_bias            (heads * hd) F32             layers.N.k_bias, v_bias (g * hd) F32, only if qkv_bias
  *   layers.N.q_norm, k_norm    (hd)                         F32, only if qk_norm
  *   layers.N.attention_output  (hidden, heads * hd)
- *   output may be absent: then it is token_embedding
+ *   layers.N.attention_output_bias (hidden)                 F32, may be absent
  * Dense feed-forward:
  *   layers.N.ffn_gate, ffn_up  (ff, hidden)                 ffn_down (hidden, ff)
  * Mixture of experts:

@@ -1,8 +1,9 @@
 /* tokenizer.h - text to tokens and back.
  *
- * Vectors: input {"vocabulary": {"tokens": [text or {"text","special","added"}...], "merges": [[left id, right id,
- * merged id]...], "patterns": [...], "ignore_merges": bool, "nfc": bool}, "text": "...", "special": bool} or, the other
- * way, {"vocabulary": ..., "ids": [...]}; output {"ids": [...]} or {"text": "..."}.
+ * Vectors: input {"vocabulary": {"tokens": [text or {"text","special","added","unused","byte"}...], "merges": [[left id,
+ * right id, merged id]...], "patterns": [...], "ignore_merges": bool, "nfc": bool, "scores": [...], "unknown": id,
+ * "add_space_prefix": bool}, "text": "...", "special": bool} or, the other way, {"vocabulary": ..., "ids": [...]};
+ * output {"ids": [...]} or {"text": "..."}.
  * Token texts in vectors are the bytes as Latin-1 code points (U+0000 to U+00FF), so that any byte can be written. */
 #pragma once
 

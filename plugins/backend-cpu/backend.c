@@ -1,6 +1,6 @@
 /* backend.c - the entry "cpu": what opens it, how tensors are stored for it, its memory, its table of operations.
  *
- * Layout 0 keeps the rows of the checkpoint: the kernels read them as they are. */
+ * Layout 0 keeps the rows of the checkpoint, floats or blocks: the kernels read them as they are. */
 #include "cpu.h"
 
 #include <cblas.h>
@@ -38,22 +38,26 @@ static const char *identity(void)
 static int plan(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,
 		struct ds_error *err)
 {
+	const struct ds_dtype_info *info = ds_dtype_info(tensor->dtype);
 	struct ds_layout rows = {.id = 0, .block_rows = 1};
-	uint64_t size;
+	uint64_t cols, size;
 
 	if (tensor->n_dims < 1 || tensor->n_dims > DS_MAX_DIMS)
 		return ds_fail(err, -EINVAL, "%s has %u dimensions, a tensor has 1 to %d", tensor->name, tensor->n_dims,
 			       DS_MAX_DIMS);
-	if (tensor->dtype != DS_DTYPE_F32 && tensor->dtype != DS_DTYPE_F16 && tensor->dtype != DS_DTYPE_BF16)
+	if (!info)
 		return ds_fail(err, -EINVAL, "%s is stored as type %d, which the CPU backend has no kernels for",
 			       tensor->name, tensor->dtype);
-	size = ds_dtype_size(tensor->dtype);
-	for (uint32_t i = tensor->n_dims; i-- > 0;) {
+	cols = tensor->shape[tensor->n_dims - 1];
+	if (cols % info->block > 0 && tensor->dtype != DS_DTYPE_FP8)
+		return ds_fail(err, -EINVAL, "%s is stored as %s, in blocks of %u, which its rows of %llu do not fill",
+			       tensor->name, info->name, info->block, (unsigned long long)cols);
+	if (cols > UINT64_MAX / info->size)
+		return ds_fail(err, -EOVERFLOW, "%s is larger than memory can be", tensor->name);
+	rows.block_size = size = ds_row_size(tensor->dtype, cols);
+	for (uint32_t i = tensor->n_dims - 1; i-- > 0;)
 		if (__builtin_mul_overflow(size, tensor->shape[i], &size))
 			return ds_fail(err, -EOVERFLOW, "%s is larger than memory can be", tensor->name);
-		if (i == tensor->n_dims - 1)
-			rows.block_size = size;
-	}
 	rows.size = size;
 	*layout = rows;
 	return 0;
@@ -199,4 +203,6 @@ const struct ds_backend_ops ds_cpu_ops = {
 	.latent_attention = ds_cpu_latent_attention,
 	.swiglu = ds_cpu_swiglu,
 	.gather = ds_cpu_gather,
+	.attention = ds_cpu_attention,
+	.add_bias = ds_cpu_add_bias,
 };

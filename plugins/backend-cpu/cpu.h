@@ -12,7 +12,7 @@
 enum {
 	/* A panel of weights that a member widens to float32 for sgemm, and how many rows of activations it gathers. */
 	DS_PANEL_ROWS = 512,
-	DS_PANEL_COLS = 512,
+	DS_PANEL_COLS = 512, /* whole blocks of every type */
 	DS_PANEL_BATCH = 256,
 	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
 	DS_PAIRS = 4096,
@@ -61,7 +61,9 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 /* Matrix @index of a stack. */
 static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t index)
 {
-	return (const char *)w->data + index * w->rows * w->cols * ds_dtype_size(w->dtype);
+	if (w->matrices)
+		return w->matrices[index];
+	return (const char *)w->data + index * w->rows * ds_row_size(w->dtype, w->cols);
 }
 
 /* elementwise.c */
@@ -72,6 +74,7 @@ void ds_cpu_rope(void *self, const struct ds_rope *op);
 void ds_cpu_kv_store(void *self, const struct ds_kv *kv, const float *x, uint32_t x_stride, const struct ds_rows *rows);
 void ds_cpu_swiglu(void *self, float *y, const float *gate, const float *up, uint64_t count);
 void ds_cpu_gather(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n);
+void ds_cpu_add_bias(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
 /* matmul.c */
 void ds_cpu_matmul(void *self, const struct ds_matmul *op);
 void ds_cpu_head_matmul(void *self, const struct ds_head_matmul *op);
@@ -83,6 +86,7 @@ void ds_cpu_expert_sum(void *self, float *y, const float *x, const float *weight
 void ds_cpu_route(void *self, const struct ds_route *op);
 /* attention.c */
 void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op);
+void ds_cpu_attention(void *self, const struct ds_attention *op);
 
 /* backend.c: the table, for tests that link the objects. vectors.c: known answers of every operation. */
 extern const struct ds_backend_ops ds_cpu_ops;

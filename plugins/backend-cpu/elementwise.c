@@ -36,10 +36,10 @@ void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uin
 	struct copy_job job = {
 		.kernels = &cpu->kernels,
 		.y = y,
-		.table = table->data,
+		.table = ds_weight_matrix(table, 0),
 		.indices = tokens,
 		.width = table->cols,
-		.row_size = table->cols * ds_dtype_size(table->dtype),
+		.row_size = ds_row_size(table->dtype, table->cols),
 		.dtype = table->dtype,
 	};
 
@@ -111,17 +111,20 @@ static void rope_rows(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct rope_job *job = arg;
 	const struct ds_rope *op = job->op;
+	const struct ds_kernels *kernels = &job->cpu->kernels;
+	void (*rotate)(float *x, const float *turn, size_t n) = op->halves ? kernels->rotate_halves : kernels->rotate;
 	float *turn = ds_cpu_scratch(job->cpu, member);
+	size_t n = op->width / 2, step = op->halves ? 1 : 2, sines = op->halves ? n : 1;
 
 	for (size_t r = first; r < last; r++) {
-		for (size_t i = 0; i < op->width / 2; i++) {
+		for (size_t i = 0; i < n; i++) {
 			float angle = (float)op->rows->positions[r] * op->frequencies[i];
 
-			turn[2 * i] = (float)cos(angle);
-			turn[2 * i + 1] = (float)sin(angle);
+			turn[i * step] = (float)cos(angle);
+			turn[i * step + sines] = (float)sin(angle);
 		}
 		for (size_t h = 0; h < op->n_heads; h++)
-			job->cpu->kernels.rotate(op->x + r * op->row_stride + h * op->head_stride, turn, op->width / 2);
+			rotate(op->x + r * op->row_stride + h * op->head_stride, turn, n);
 	}
 }
 
@@ -168,6 +171,29 @@ void ds_cpu_kv_store(void *self, const struct ds_kv *kv, const float *x, uint32_
 	};
 
 	ds_team_run(cpu->team, rows->n, rows_a_chunk(kv->width), store_rows, &job);
+}
+
+struct bias_job {
+	const struct ds_kernels *kernels;
+	float *y;
+	const float *bias;
+	size_t width;
+};
+
+static void bias_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct bias_job *job = arg;
+
+	for (size_t r = first; r < last; r++)
+		job->kernels->add_scaled(job->y + r * job->width, job->bias, 1, job->width);
+}
+
+void ds_cpu_add_bias(void *self, float *y, const float *bias, uint32_t width, uint32_t n)
+{
+	struct ds_cpu *cpu = self;
+	struct bias_job job = {.kernels = &cpu->kernels, .y = y, .bias = bias, .width = width};
+
+	ds_team_run(cpu->team, n, rows_a_chunk(width), bias_rows, &job);
 }
 
 struct swiglu_job {

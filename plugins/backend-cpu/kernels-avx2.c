@@ -207,6 +207,23 @@ static inline float vec_largest(vec v)
 	return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+static inline vec vec_of_i8(__m128i x)
+{
+	return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x));
+}
+
+/* As halves, which are e4m3 with two more bits of exponent and 2^8 times smaller: the sign goes over what its copy leaves
+ * above the magnitude. */
+static inline vec vec_of_e4m3(__m128i x)
+{
+	__m128i shifted = _mm_slli_epi16(_mm_cvtepi8_epi16(x), 7);
+	__m128i magnitude = _mm_and_si128(shifted, _mm_set1_epi16(0x3f80));
+	__m128i nan = _mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x3f80));
+	__m128i half = _mm_or_si128(_mm_and_si128(shifted, _mm_set1_epi16((short)0xbf80)), nan);
+
+	return _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256));
+}
+
 #include "kernels-simd.h"
 
 void ds_kernels_init_avx2(struct ds_kernels *k)

@@ -165,6 +165,23 @@ static inline float vec_largest(vec v)
 	return _mm512_reduce_max_ps(v);
 }
 
+static inline vec vec_of_i8(__m128i x)
+{
+	return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x));
+}
+
+/* As halves, which are e4m3 with two more bits of exponent and 2^8 times smaller: the sign goes over what its copy leaves
+ * above the magnitude. */
+static inline vec vec_of_e4m3(__m128i x)
+{
+	__m256i shifted = _mm256_slli_epi16(_mm256_cvtepi8_epi16(x), 7);
+	__m256i magnitude = _mm256_and_si256(shifted, _mm256_set1_epi16(0x3f80));
+	__m256i nan = _mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3f80));
+	__m256i half = _mm256_or_si256(_mm256_and_si256(shifted, _mm256_set1_epi16((short)0xbf80)), nan);
+
+	return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256));
+}
+
 #include "kernels-simd.h"
 
 void ds_kernels_init_avx512(struct ds_kernels *k)

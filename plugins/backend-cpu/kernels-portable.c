@@ -198,6 +198,16 @@ static void rotate(float *x, const float *turn, size_t n)
 	}
 }
 
+static void rotate_halves(float *x, const float *turn, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		float a = x[i], b = x[n + i], c = turn[i], s = turn[n + i];
+
+		x[i] = a * c - b * s;
+		x[n + i] = a * s + b * c;
+	}
+}
+
 void ds_kernels_init_portable(struct ds_kernels *k)
 {
 	*k = (struct ds_kernels){
@@ -214,5 +224,7 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 		.largest = largest,
 		.exp_sum = exp_sum,
 		.rotate = rotate,
+		.rotate_halves = rotate_halves,
 	};
+	ds_kernels_init_blocks(k);
 }

@@ -2,7 +2,8 @@
  *
  * Included once by the file of each instruction set, which defines before it: LANES; the type vec; MATVEC_TILES, how
  * many rows of weights its registers hold together with 1, 2, 4 and 8 rows of activations; and the small functions
- * vec_*() used here. vec_load_part() and its like touch n < LANES elements and read zeros for the rest. */
+ * vec_*() used here and in kernels-blocks.h. vec_load_part() and its like touch n < LANES elements and read zeros for
+ * the rest. */
 #include "kernels.h"
 
 #include <math.h>
@@ -59,6 +60,8 @@ static ALWAYS_INLINE vec load_weights(const void *w, size_t i, bool whole, size_
 	return whole ? vec_load_bf16(narrow) : vec_load_bf16_part(narrow, n);
 }
 
+#include "kernels-blocks.h"
+
 /* One step of a tile: the columns from @c, a vector of them or fewer. */
 static ALWAYS_INLINE void matvec_step(const struct ds_matvec *op, const char *const *w, vec (*sum)[DS_KERNEL_ROWS],
 				      size_t c, bool whole, unsigned n_rows, unsigned n, enum ds_dtype dtype)
@@ -78,22 +81,17 @@ static ALWAYS_INLINE void matvec_step(const struct ds_matvec *op, const char *co
 	}
 }
 
-/* The weights' rows @r to @r + @n_rows - 1 times all @n rows of activations, sums in registers. What the next tile will
- * read is asked for now: the processor's own prefetching stops at the end of every page, which is soon in every row. */
-static ALWAYS_INLINE void matvec_tile(const struct ds_matvec *op, size_t r, unsigned n_rows, unsigned n,
-				      enum ds_dtype dtype)
+/* The sums of rows @r to @r + @n_rows - 1. What the next tile will read is asked for now: the processor's own
+ * prefetching stops at the end of every page, which is soon in every row. */
+static ALWAYS_INLINE void sum_floats(const struct ds_matvec *op, size_t r, vec (*sum)[DS_KERNEL_ROWS], unsigned n_rows,
+				     unsigned n, enum ds_dtype dtype)
 {
-	vec sum[TILE_ROWS][DS_KERNEL_ROWS];
 	const char *w[TILE_ROWS];
 	size_t c = 0;
 
 	UNROLL
-	for (unsigned j = 0; j < n_rows; j++) {
+	for (unsigned j = 0; j < n_rows; j++)
 		w[j] = (const char *)op->w + (r + j) * op->pitch * ds_dtype_size(dtype);
-		UNROLL
-		for (unsigned i = 0; i < n; i++)
-			sum[j][i] = vec_zero();
-	}
 	for (; c + LANES <= op->cols; c += LANES) {
 		UNROLL
 		for (unsigned j = 0; j < n_rows; j++)
@@ -102,6 +100,24 @@ static ALWAYS_INLINE void matvec_tile(const struct ds_matvec *op, size_t r, unsi
 	}
 	if (c < op->cols)
 		matvec_step(op, w, sum, c, false, n_rows, n, dtype);
+}
+
+/* The weights' rows @r to @r + @n_rows - 1 times all @n rows of activations, sums in registers. */
+static ALWAYS_INLINE void matvec_tile(const struct ds_matvec *op, size_t r, unsigned n_rows, unsigned n,
+				      enum ds_dtype dtype)
+{
+	vec sum[TILE_ROWS][DS_KERNEL_ROWS];
+
+	UNROLL
+	for (unsigned j = 0; j < n_rows; j++) {
+		UNROLL
+		for (unsigned i = 0; i < n; i++)
+			sum[j][i] = vec_zero();
+	}
+	if (ds_dtype_is_float(dtype))
+		sum_floats(op, r, sum, n_rows, n, dtype);
+	else
+		sum_blocks(op, r, sum, n_rows, n, dtype);
 	UNROLL
 	for (unsigned j = 0; j < n_rows; j++) {
 		UNROLL
@@ -186,7 +202,7 @@ static inline unsigned tile_of(unsigned n)
 		mix_cols(&part, n_x, dtype);                \
 		break;
 
-#define DEFINE_KERNELS(name, dtype)                                                            \
+#define DEFINE_MATVEC(name, dtype)                                                             \
 	static void matvec_##name(const struct ds_matvec *op)                                  \
 	{                                                                                      \
 		struct ds_matvec part = *op;                                                   \
@@ -201,7 +217,10 @@ static inline unsigned tile_of(unsigned n)
 				MATVEC_TILES(MATVEC_CASE, dtype)                               \
 			}                                                                      \
 		}                                                                              \
-	}                                                                                      \
+	}
+
+#define DEFINE_FLOATS(name, dtype)                                                             \
+	DEFINE_MATVEC(name, dtype)                                                             \
                                                                                                \
 	static void mix_##name(const struct ds_mix *op)                                        \
 	{                                                                                      \
@@ -219,19 +238,28 @@ static inline unsigned tile_of(unsigned n)
 		}                                                                              \
 	}                                                                                      \
                                                                                                \
-	static void widen_##name(float *y, const void *x, size_t n)           \
-	{                                                                     \
-		size_t i = 0;                                                 \
-                                                                              \
-		for (; i + LANES <= n; i += LANES)                            \
-			vec_store(y + i, load_weights(x, i, true, LANES, dtype)); \
-		if (i < n)                                                    \
+	static void widen_##name(float *y, const void *x, size_t n)                            \
+	{                                                                                      \
+		size_t i = 0;                                                                  \
+                                                                                               \
+		for (; i + LANES <= n; i += LANES)                                             \
+			vec_store(y + i, load_weights(x, i, true, LANES, dtype));              \
+		if (i < n)                                                                     \
 			vec_store_part(y + i, load_weights(x, i, false, n - i, dtype), n - i); \
 	}
 
-DEFINE_KERNELS(f32, DS_DTYPE_F32)
-DEFINE_KERNELS(f16, DS_DTYPE_F16)
-DEFINE_KERNELS(bf16, DS_DTYPE_BF16)
+#define DEFINE_BLOCKS(name, dtype)                                                             \
+	DEFINE_MATVEC(name, dtype)                                                             \
+                                                                                               \
+	static void widen_##name(float *y, const void *x, size_t n)                            \
+	{                                                                                      \
+		widen_blocks(y, x, n, dtype);                                                  \
+	}
+
+DEFINE_FLOATS(f32, DS_DTYPE_F32)
+DEFINE_FLOATS(f16, DS_DTYPE_F16)
+DEFINE_FLOATS(bf16, DS_DTYPE_BF16)
+DS_BLOCK_TYPES(DEFINE_BLOCKS)
 
 static void narrow_f16(void *y, const float *x, size_t n)
 {
@@ -338,6 +366,10 @@ static float exp_sum(float *x, float top, size_t n)
 	return vec_sum(sum) + rest;
 }
 
+#define REPLACE_BLOCKS(name, dtype)       \
+	k->matvec[dtype] = matvec_##name; \
+	k->widen[dtype] = widen_##name;
+
 /* What is not here is as good in plain C, or is not where time goes. */
 static void replace_kernels(struct ds_kernels *k)
 {
@@ -350,6 +382,7 @@ static void replace_kernels(struct ds_kernels *k)
 	k->widen[DS_DTYPE_F32] = widen_f32;
 	k->widen[DS_DTYPE_F16] = widen_f16;
 	k->widen[DS_DTYPE_BF16] = widen_bf16;
+	DS_BLOCK_TYPES(REPLACE_BLOCKS)
 	k->narrow[DS_DTYPE_F16] = narrow_f16;
 	k->narrow[DS_DTYPE_BF16] = narrow_bf16;
 	k->scale_by = scale_by;

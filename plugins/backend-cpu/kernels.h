@@ -2,7 +2,7 @@
  *
  * The portable set is complete and is the definition of right; each instruction set replaces what it does better.
  * Arithmetic is float32 whatever the weights are stored in, for both precisions: DS_PRECISION_FAST may use narrower
- * units where a kernel for them exists. Nothing needs an alignment but that of its element. */
+ * units where a kernel for them exists. Nothing needs an alignment but that of its element or block. */
 #pragma once
 
 #include <deepseekd/model.h>
@@ -12,11 +12,19 @@ enum {
 	DS_KERNEL_ROWS = 8, /* rows of activations that one call takes */
 };
 
+/* The types whose weights are quantised blocks: what(name, type) for each. */
+#define DS_BLOCK_TYPES(what)                                                                           \
+	what(q4_0, DS_DTYPE_Q4_0) what(q4_1, DS_DTYPE_Q4_1) what(q5_0, DS_DTYPE_Q5_0)                  \
+	what(q5_1, DS_DTYPE_Q5_1) what(q8_0, DS_DTYPE_Q8_0) what(q2_k, DS_DTYPE_Q2_K)                  \
+	what(q3_k, DS_DTYPE_Q3_K) what(q4_k, DS_DTYPE_Q4_K) what(q5_k, DS_DTYPE_Q5_K)                  \
+	what(q6_k, DS_DTYPE_Q6_K) what(iq4_nl, DS_DTYPE_IQ4_NL) what(iq4_xs, DS_DTYPE_IQ4_XS)          \
+	what(mxfp4, DS_DTYPE_MXFP4) what(fp8, DS_DTYPE_FP8)
+
 /* y[i][r] = w[r] . x[i] for i < n and r < rows, added to y[i][r] when @add. */
 struct ds_matvec {
 	float *y[DS_KERNEL_ROWS];	/* [n]: rows values */
 	const float *x[DS_KERNEL_ROWS]; /* [n]: cols values */
-	const void *w;			/* (rows, cols), @pitch elements from row to row */
+	const void *w;			/* (rows, cols); a row is ds_row_size(dtype, @pitch) after the last one */
 	size_t rows, cols, pitch;
 	unsigned n; /* 1 to DS_KERNEL_ROWS */
 	bool add;
@@ -37,8 +45,8 @@ struct ds_kernels {
 	unsigned gemm_min;
 
 	void (*matvec[DS_KERNEL_DTYPES])(const struct ds_matvec *op);
-	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op);
-	/* y = x, @n elements; narrow rounds to nearest even. */
+	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op); /* float types, as narrow: those of a cache */
+	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow rounds to nearest even. */
 	void (*widen[DS_KERNEL_DTYPES])(float *y, const void *x, size_t n);
 	void (*narrow[DS_KERNEL_DTYPES])(void *y, const float *x, size_t n);
 
@@ -57,6 +65,8 @@ struct ds_kernels {
 	float (*exp_sum)(float *x, float top, size_t n);
 	/* (x[2i], x[2i + 1]) turned by the angle whose cosine and sine are turn[2i], turn[2i + 1]; @n pairs. */
 	void (*rotate)(float *x, const float *turn, size_t n);
+	/* (x[i], x[n + i]) turned by the angle whose cosine and sine are turn[i], turn[n + i]; @n pairs. */
+	void (*rotate_halves)(float *x, const float *turn, size_t n);
 };
 
 /* In the order of what they replace; a CPU that has one has those before it. */
@@ -74,5 +84,6 @@ const char *ds_isa_name(enum ds_isa isa);
 void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
 
 void ds_kernels_init_portable(struct ds_kernels *k);
+void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);

@@ -11,7 +11,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/elementwise.c \
 	plugins/backend-cpu/experts.c \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
-	plugins/backend-cpu/kernels-portable.c \
+	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
@@ -24,11 +24,11 @@ backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
 if X86_64
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h
+	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
 plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h
+	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
 	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl

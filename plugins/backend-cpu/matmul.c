@@ -29,9 +29,10 @@ static float *y_row(const struct ds_product *p, size_t i)
 	return p->y + row_of(p, i) * p->y_stride;
 }
 
+/* @col is the first of a block. */
 static const void *w_row(const struct ds_product *p, size_t r, size_t col)
 {
-	return (const char *)p->w + (r * p->cols + col) * ds_dtype_size(p->dtype);
+	return (const char *)p->w + r * ds_row_size(p->dtype, p->cols) + ds_row_size(p->dtype, col);
 }
 
 static void few_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
@@ -130,7 +131,7 @@ void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_
 
 size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n)
 {
-	size_t row_size = w->cols * ds_dtype_size(w->dtype) + 1;
+	size_t row_size = ds_row_size(w->dtype, w->cols) + 1;
 	bool many = n >= cpu->kernels.gemm_min;
 	size_t most = many ? DS_PANEL_ROWS : CHUNK_BYTES / row_size;
 	size_t least = many ? GEMM_MIN_ROWS : DS_KERNEL_ROWS;

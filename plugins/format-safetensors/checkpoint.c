@@ -1,4 +1,4 @@
-/* checkpoint.c - describes a whole checkpoint to the loader: config, vocabulary, dialect, tensors, in this order. */
+/* checkpoint.c - describes a whole checkpoint to the loader: config, vocabulary, template, tensors, in this order. */
 #include "checkpoint.h"
 
 static void checkpoint_deinit(struct ds_checkpoint *c)
@@ -15,7 +15,7 @@ static void checkpoint_deinit(struct ds_checkpoint *c)
 static int describe_words(const struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err)
 {
 	ds_cleanup(ds_words_deinit) struct ds_words words = {};
-	const char *dialect;
+	ds_cleanup(ds_freep) char *chat_template = NULL;
 	int r;
 
 	r = ds_tokenizer_read(&words, c, err);
@@ -24,10 +24,36 @@ static int describe_words(const struct ds_checkpoint *c, const struct ds_builder
 	r = builder->vocabulary(builder->self, &words.vocabulary, err);
 	if (r < 0)
 		return r;
-	r = ds_dialect_detect(&dialect, c, err);
-	if (r < 0 || !dialect)
+	r = ds_template_read(&chat_template, c, err);
+	return r < 0 ? r : builder->chat_template(builder->self, chat_template, err);
+}
+
+/* The files beside config.json that tell of text. */
+static int load_words(struct ds_checkpoint *c, struct ds_error *err)
+{
+	int r = ds_json_load(&c->tokenizer, c, "tokenizer.json", 0, err);
+
+	if (r == 0)
+		/* Many say in it that texts may have 10^30 tokens; nothing that is read of it is a number. */
+		r = ds_json_load(&c->tokenizer_config, c, "tokenizer_config.json", JSON_DECODE_INT_AS_REAL, err);
+	if (r == 0)
+		r = ds_json_load(&c->generation, c, "generation_config.json", 0, err);
+	return r;
+}
+
+/* Without config.json nobody says how many rows the embedding has: the vocabulary ends with its last token. */
+static int describe_vocabulary(struct ds_checkpoint *c, const struct ds_builder *builder, struct ds_error *err)
+{
+	int r = load_words(c, err);
+
+	if (r == 0)
+		r = ds_json_load(&c->config, c, "config.json", 0, err);
+	if (r < 0)
 		return r;
-	return builder->dialect(builder->self, dialect, err);
+	if (!c->tokenizer)
+		return ds_fail(err, -EINVAL, "there is no tokenizer.json");
+	r = ds_tokenizer_count(&c->hparams.vocab, c, err);
+	return r < 0 ? r : describe_words(c, builder, err);
 }
 
 static int describe(const struct ds_host *host, const struct ds_file *files, size_t n_files,
@@ -36,6 +62,8 @@ static int describe(const struct ds_host *host, const struct ds_file *files, siz
 	ds_cleanup(checkpoint_deinit) struct ds_checkpoint c = {.files = files, .n_files = (uint32_t)n_files};
 	int r;
 
+	if (!builder->hparams)
+		return describe_vocabulary(&c, builder, err);
 	r = ds_config_read(&c, err);
 	if (r < 0)
 		return r;
@@ -46,13 +74,7 @@ static int describe(const struct ds_host *host, const struct ds_file *files, siz
 	r = builder->hparams(builder->self, &c.hparams, err);
 	if (r < 0)
 		return r;
-	r = ds_json_load(&c.tokenizer, &c, "tokenizer.json", err);
-	if (r < 0)
-		return r;
-	r = ds_json_load(&c.tokenizer_config, &c, "tokenizer_config.json", err);
-	if (r < 0)
-		return r;
-	r = ds_json_load(&c.generation, &c, "generation_config.json", err);
+	r = load_words(&c, err);
 	if (r < 0)
 		return r;
 	if (c.tokenizer) {

@@ -20,7 +20,7 @@ static const struct ds_element elements[] = {
 	{"I8", 8, 0},
 	{"U8", 8, 0},
 	{"BOOL", 8, 0},
-	{"F8_E4M3", 8, 0},
+	{"F8_E4M3", 8, DS_DTYPE_FP8},
 	{"F8_E5M2", 8, 0},
 	{"F8_E8M0", 8, 0},
 	{"F6_E2M3", 6, 0},
@@ -186,7 +186,7 @@ int ds_header_read(struct ds_checkpoint *c, uint32_t file, struct ds_error *err)
 	r = measure(&size, &c->files[file], h.file, err);
 	if (r < 0)
 		return r;
-	r = ds_json_read(&root, &c->files[file], 8, size, err);
+	r = ds_json_read(&root, &c->files[file], 8, size, 0, err);
 	if (r < 0)
 		return r;
 	h.data = 8 + size;

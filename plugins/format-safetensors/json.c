@@ -1,18 +1,6 @@
 /* json.c - JSON files among the files of a checkpoint, and typed access to their members. */
 #include "checkpoint.h"
 
-struct ds_shown ds_shown(const char *name)
-{
-	struct ds_shown shown;
-	size_t max = sizeof(shown.text) - 4, n;
-
-	/* ASCII only: a sentence may be cut anywhere and must still be UTF-8 */
-	for (n = 0; name[n] && n < max; n++)
-		shown.text[n] = name[n] >= 0x20 && name[n] < 0x7f ? name[n] : '?';
-	strcpy(shown.text + n, name[n] ? "..." : "");
-	return shown;
-}
-
 const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->n_files; i++)
@@ -21,26 +9,8 @@ const struct ds_file *ds_file_find(const struct ds_checkpoint *c, const char *na
 	return NULL;
 }
 
-int ds_file_read(const struct ds_file *file, uint64_t offset, void *buffer, size_t size, struct ds_error *err)
-{
-	size_t done = 0;
-
-	while (done < size) {
-		ssize_t n = pread(file->fd, (char *)buffer + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return ds_fail(err, -errno, "%s: cannot be read: %m", ds_shown(file->name).text);
-		if (n == 0)
-			return ds_fail(err, -EINVAL, "%s: ends at byte %llu, in the middle of what should be there",
-				       ds_shown(file->name).text, (unsigned long long)(offset + done));
-		done += (size_t)n;
-	}
-	return 0;
-}
-
-int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, struct ds_error *err)
+int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint64_t size, size_t flags,
+		 struct ds_error *err)
 {
 	ds_cleanup(ds_freep) char *text = NULL;
 	json_error_t error;
@@ -57,7 +27,7 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	r = ds_file_read(file, offset, text, size, err);
 	if (r < 0)
 		return r;
-	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+	root = json_loadb(text, size, JSON_REJECT_DUPLICATES | flags, &error);
 	if (!root)
 		return ds_fail(err, -EINVAL, "%s: not valid JSON: line %d, column %d: %s", ds_shown(file->name).text,
 			       error.line, error.column, ds_shown(error.text).text);
@@ -69,11 +39,11 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	return 0;
 }
 
-int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, struct ds_error *err)
+int ds_json_load(json_t **out, const struct ds_checkpoint *c, const char *name, size_t flags, struct ds_error *err)
 {
 	const struct ds_file *file = ds_file_find(c, name);
 
-	return file ? ds_json_read(out, file, 0, file->size, err) : 0;
+	return file ? ds_json_read(out, file, 0, file->size, flags, err) : 0;
 }
 
 static const json_t *member(const json_t *object, const char *key)

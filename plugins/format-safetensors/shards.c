@@ -26,12 +26,20 @@ static bool is_shard(const struct ds_file *file)
 	return n >= sizeof(suffix) && strcmp(file->name + n - (sizeof(suffix) - 1), suffix) == 0;
 }
 
+/* A tokenizer.json among nothing but JSON is a vocabulary at least. */
 bool ds_shards_present(const struct ds_file *files, size_t n_files)
 {
-	for (size_t i = 0; i < n_files; i++)
+	bool words = false, others = false;
+
+	for (size_t i = 0; i < n_files; i++) {
+		const char *dot = strrchr(files[i].name, '.');
+
 		if (is_shard(&files[i]))
 			return true;
-	return false;
+		words = words || strcmp(files[i].name, "tokenizer.json") == 0;
+		others = others || !dot || strcmp(dot, ".json") != 0;
+	}
+	return words && !others;
 }
 
 static const char *base_name(const char *path)
@@ -102,7 +110,7 @@ int ds_shards_read(struct ds_checkpoint *c, struct ds_error *err)
 	wanted = calloc(c->n_files, sizeof(*wanted));
 	if (!wanted)
 		return ds_fail(err, -ENOMEM, "no memory for the list of shards");
-	r = ds_json_load(&index, c, INDEX, err);
+	r = ds_json_load(&index, c, INDEX, 0, err);
 	if (r < 0)
 		return r;
 	r = ds_json_object(&map, index, INDEX, "weight_map", err);

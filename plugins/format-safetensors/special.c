@@ -7,33 +7,6 @@
 #define TOKENIZER_FILE "tokenizer.json"
 #define TOKENIZER_CONFIG_FILE "tokenizer_config.json"
 
-/* Added tokens that end an answer wherever they exist, because no answer may contain them. */
-static const char *const enders[] = {
-	"<|EOT|>",
-	"<|im_end|>",
-	"<|eot_id|>",
-	"<\xef\xbd\x9cUser\xef\xbd\x9c>",
-};
-
-/* The id of the added token @text, or DS_NO_TOKEN. */
-static uint32_t added_id(const struct ds_vocabulary *v, const char *text)
-{
-	for (uint32_t id = 0; id < v->n_tokens; id++)
-		if ((v->tokens[id].flags & DS_TOKEN_ADDED) && strcmp(v->tokens[id].text, text) == 0)
-			return id;
-	return DS_NO_TOKEN;
-}
-
-static void add_eos(struct ds_vocabulary *v, uint32_t id)
-{
-	if (id == DS_NO_TOKEN || v->n_eos == DS_MAX_EOS)
-		return;
-	for (uint32_t i = 0; i < v->n_eos; i++)
-		if (v->eos[i] == id)
-			return;
-	v->eos[v->n_eos++] = id;
-}
-
 /* tokenizer_config.json writes a token as its text or as an object with a content. */
 static int read_named(uint32_t *id, const struct ds_vocabulary *v, const json_t *config, const char *key,
 		      struct ds_error *err)
@@ -47,7 +20,7 @@ static int read_named(uint32_t *id, const struct ds_vocabulary *v, const json_t 
 	if (!text)
 		return ds_fail(err, -EINVAL, TOKENIZER_CONFIG_FILE ": %s should be a text or an object with a content",
 			       key);
-	*id = added_id(v, text);
+	*id = ds_added_id(v, text);
 	if (*id == DS_NO_TOKEN)
 		return ds_fail(err, -EINVAL, TOKENIZER_CONFIG_FILE ": %s %s is not an added token of " TOKENIZER_FILE,
 			       key, ds_shown(text).text);
@@ -83,7 +56,7 @@ static int read_eos_ids(struct ds_vocabulary *v, const json_t *config, const cha
 
 		if (r < 0)
 			return r;
-		add_eos(v, id);
+		ds_add_eos(v, id);
 	}
 	return 0;
 }
@@ -126,7 +99,7 @@ int ds_special_read(struct ds_vocabulary *v, const struct ds_checkpoint *c, stru
 	r = read_named(&eos, v, c->tokenizer_config, "eos_token", err);
 	if (r < 0)
 		return r;
-	add_eos(v, eos);
+	ds_add_eos(v, eos);
 	r = read_eos_ids(v, c->generation, "generation_config.json", err);
 	if (r < 0)
 		return r;
@@ -136,9 +109,7 @@ int ds_special_read(struct ds_vocabulary *v, const struct ds_checkpoint *c, stru
 	r = read_bos_id(v, c->config, "config.json", err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < DS_ARRAY_SIZE(enders); i++)
-		add_eos(v, added_id(v, enders[i]));
-	add_eos(v, v->bos);
+	ds_add_enders(v);
 	if (v->bos == DS_NO_TOKEN)
 		v->add_bos = false;
 	return 0;

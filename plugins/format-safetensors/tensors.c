@@ -1,6 +1,7 @@
 /* tensors.c - canonical tensors (model.h) -> where their elements lie: tables of names and shapes.
  *
- * A tensor is stored with the type it has in the file; norms and the router become F32. */
+ * A tensor is stored with the type it has in the file; norms, biases and the router become F32. FP8 comes with its
+ * scales, and becomes F32 where its tiles cannot be kept. */
 #include "checkpoint.h"
 
 #include <inttypes.h>
@@ -18,6 +19,9 @@ enum size {
 	KV_JOINT, /* kv_lora + rope */
 	KV_HEADS, /* heads * (nope + v) */
 	V_HEADS,  /* heads * v */
+	HEAD_DIM,
+	GROUPED_Q,  /* heads * head_dim */
+	GROUPED_KV, /* key heads * head_dim */
 	EXPERTS,
 	MOE_FF,
 	SHARED_FF, /* shared * moe_ff */
@@ -32,6 +36,10 @@ enum form {
 
 enum condition {
 	ALWAYS,
+	IF_UNTIED,
+	IF_BIAS,
+	IF_OUTPUT_BIAS,
+	IF_QK_NORM,
 	IF_Q_LORA,
 	IF_NO_Q_LORA,
 	IF_DENSE,
@@ -54,12 +62,11 @@ struct rule {
 static const struct rule model_rules[] = {
 	{"token_embedding", "model.embed_tokens.weight", VOCAB, HIDDEN},
 	{"output_norm", "model.norm.weight", HIDDEN, .f32 = true},
+	{"output", "lm_head.weight", VOCAB, HIDDEN, IF_UNTIED},
 };
 
-static const struct rule output_rule = {"output", "lm_head.weight", VOCAB, HIDDEN};
-static const struct rule tied_output_rule = {"output", "model.embed_tokens.weight", VOCAB, HIDDEN};
-
-static const struct rule layer_rules[] = {
+/* A layer of MLA. */
+static const struct rule latent_rules[] = {
 	{"attention_norm", "input_layernorm.weight", HIDDEN, .f32 = true},
 	{"q", "self_attn.q_proj.weight", Q_HEADS, HIDDEN, IF_NO_Q_LORA},
 	{"q_a", "self_attn.q_a_proj.weight", Q_LORA, HIDDEN, IF_Q_LORA},
@@ -70,6 +77,25 @@ static const struct rule layer_rules[] = {
 	{"k_b", "self_attn.kv_b_proj.weight", KV_HEADS, KV_LORA, .form = KEYS},
 	{"v_b", "self_attn.kv_b_proj.weight", KV_HEADS, KV_LORA, .form = VALUES},
 	{"attention_output", "self_attn.o_proj.weight", HIDDEN, V_HEADS},
+};
+
+/* A layer of grouped-query attention. */
+static const struct rule grouped_rules[] = {
+	{"attention_norm", "input_layernorm.weight", HIDDEN, .f32 = true},
+	{"q", "self_attn.q_proj.weight", GROUPED_Q, HIDDEN},
+	{"k", "self_attn.k_proj.weight", GROUPED_KV, HIDDEN},
+	{"v", "self_attn.v_proj.weight", GROUPED_KV, HIDDEN},
+	{"q_bias", "self_attn.q_proj.bias", GROUPED_Q, NONE, IF_BIAS, .f32 = true},
+	{"k_bias", "self_attn.k_proj.bias", GROUPED_KV, NONE, IF_BIAS, .f32 = true},
+	{"v_bias", "self_attn.v_proj.bias", GROUPED_KV, NONE, IF_BIAS, .f32 = true},
+	{"q_norm", "self_attn.q_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
+	{"k_norm", "self_attn.k_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
+	{"attention_output", "self_attn.o_proj.weight", HIDDEN, GROUPED_Q},
+	{"attention_output_bias", "self_attn.o_proj.bias", HIDDEN, NONE, IF_OUTPUT_BIAS, .f32 = true},
+};
+
+/* What follows the attention of a layer. */
+static const struct rule ffn_rules[] = {
 	{"ffn_norm", "post_attention_layernorm.weight", HIDDEN, .f32 = true},
 	{"ffn_gate", "mlp.gate_proj.weight", FF, HIDDEN, IF_DENSE},
 	{"ffn_up", "mlp.up_proj.weight", FF, HIDDEN, IF_DENSE},
@@ -117,6 +143,9 @@ static uint64_t size_of(const struct ds_hparams *h, enum size size)
 		[KV_JOINT] = (uint64_t)h->kv_lora + h->qk_rope,
 		[KV_HEADS] = h->n_heads * ((uint64_t)h->qk_nope + h->v_head),
 		[V_HEADS] = h->n_heads * (uint64_t)h->v_head,
+		[HEAD_DIM] = h->head_dim,
+		[GROUPED_Q] = h->n_heads * (uint64_t)h->head_dim,
+		[GROUPED_KV] = h->n_kv_heads * (uint64_t)h->head_dim,
 		[EXPERTS] = h->n_experts,
 		[MOE_FF] = h->moe_ff,
 		[SHARED_FF] = h->n_shared * (uint64_t)h->moe_ff,
@@ -130,6 +159,14 @@ static bool holds(enum condition when, const struct block *b)
 	const struct ds_hparams *h = &b->c->hparams;
 
 	switch (when) {
+	case IF_UNTIED:
+		return !b->c->tied;
+	case IF_BIAS:
+		return h->qkv_bias;
+	case IF_OUTPUT_BIAS:
+		return b->c->output_bias;
+	case IF_QK_NORM:
+		return h->qk_norm;
 	case IF_Q_LORA:
 		return h->q_lora > 0;
 	case IF_NO_Q_LORA:
@@ -174,77 +211,85 @@ static int find(const struct ds_stored **out, const struct block *b, const struc
 
 	if (!t)
 		return ds_fail(err, -EINVAL, "tensor %s is missing from the .safetensors files", source);
-	if (!t->element->dtype)
-		return ds_fail(err, -ENOTSUP, "%s: tensor %s has type %s, supported: F32, F16, BF16",
-			       ds_shown(b->c->files[t->file].name).text, source, t->element->name);
+	if (!t->element->dtype || (flat && !ds_dtype_is_float(t->element->dtype)))
+		return ds_fail(err, -ENOTSUP, "%s: tensor %s has type %s, supported: F32, F16, BF16%s",
+			       ds_shown(b->c->files[t->file].name).text, source, t->element->name,
+			       flat ? "" : ", F8_E4M3");
 	if (t->n_dims != (flat ? 1 : 2) || t->shape[0] != rows || (!flat && t->shape[1] != cols))
 		return wrong_shape(b, t, rows, cols, flat, err);
 	*out = t;
 	return 0;
 }
 
-static struct ds_part part_of(const struct ds_stored *t, uint32_t index, uint64_t row, uint64_t n_rows)
+/* What @t is in the image, if it is not made F32 for another reason. */
+static enum ds_dtype dtype_of(const struct block *b, const struct ds_stored *t)
 {
-	return (struct ds_part){
-		.tensor = index,
-		.row = row,
-		.n_rows = n_rows,
-		.file = t->file,
-		.offset = t->offset,
-		.dtype = t->element->dtype,
-	};
+	return t->element->dtype == DS_DTYPE_FP8 ? ds_scales_dtype(b->c) : t->element->dtype;
+}
+
+/* Rows @first.. of @t as @part, whose place in its tensor is set. */
+static int build_part(const struct block *b, struct ds_part *part, const struct ds_stored *t, uint64_t first,
+		      struct ds_error *err)
+{
+	uint64_t row_size = t->n_dims == 1 ? 0 : t->shape[1] * t->element->bits / 8;
+	int r = 0;
+
+	part->file = t->file;
+	part->offset = t->offset + first * row_size;
+	part->dtype = t->element->dtype;
+	if (part->dtype == DS_DTYPE_FP8) {
+		r = ds_scales_find(&part->scales, b->c, t, err);
+		part->scales.first_row = first;
+	}
+	return r < 0 ? r : b->builder->part(b->builder->self, part, err);
 }
 
 static int build_whole(const struct block *b, const struct rule *rule, struct ds_tensor_desc *desc, const char *source,
 		       struct ds_error *err)
 {
 	const struct ds_stored *t;
-	struct ds_part part;
-	uint32_t index;
+	struct ds_part part = {};
 	int r;
 
 	r = find(&t, b, rule, source, err);
 	if (r < 0)
 		return r;
-	desc->dtype = rule->f32 ? DS_DTYPE_F32 : t->element->dtype;
+	desc->dtype = rule->f32 ? DS_DTYPE_F32 : dtype_of(b, t);
 	desc->n_dims = t->n_dims;
 	for (uint32_t i = 0; i < t->n_dims; i++)
 		desc->shape[i] = t->shape[i];
-	r = b->builder->tensor(b->builder->self, desc, &index, err);
+	r = b->builder->tensor(b->builder->self, desc, &part.tensor, err);
 	if (r < 0)
 		return r;
-	part = part_of(t, index, 0, t->n_dims == 1 ? 1 : t->shape[0]);
-	return b->builder->part(b->builder->self, &part, err);
+	part.n_rows = t->n_dims == 1 ? 1 : t->shape[0];
+	return build_part(b, &part, t, 0, err);
 }
 
-/* kv_b is (heads * (nope + v), kv_lora). */
+/* kv_b is (heads * (nope + v), kv_lora). A transposed tile of FP8 does not fit rows of blocks. */
 static int build_half(const struct block *b, const struct rule *rule, struct ds_tensor_desc *desc, const char *source,
 		      struct ds_error *err)
 {
 	const struct ds_hparams *h = &b->c->hparams;
 	const struct ds_stored *t;
 	bool keys = rule->form == KEYS;
-	uint64_t row_size;
-	uint32_t index;
+	struct ds_part part = {.transposed = keys};
 	int r;
 
 	r = find(&t, b, rule, source, err);
 	if (r < 0)
 		return r;
-	row_size = h->kv_lora * (uint64_t)ds_dtype_size(t->element->dtype);
-	desc->dtype = t->element->dtype;
+	desc->dtype = keys && t->element->dtype == DS_DTYPE_FP8 ? DS_DTYPE_F32 : dtype_of(b, t);
 	desc->n_dims = 3;
 	desc->shape[0] = h->n_heads;
 	desc->shape[1] = keys ? h->kv_lora : h->v_head;
 	desc->shape[2] = keys ? h->qk_nope : h->kv_lora;
-	r = b->builder->tensor(b->builder->self, desc, &index, err);
+	r = b->builder->tensor(b->builder->self, desc, &part.tensor, err);
+	part.n_rows = desc->shape[1];
 	for (uint64_t head = 0; r >= 0 && head < h->n_heads; head++) {
-		struct ds_part part = part_of(t, index, head * desc->shape[1], desc->shape[1]);
 		uint64_t first = head * ((uint64_t)h->qk_nope + h->v_head) + (keys ? 0 : h->qk_nope);
 
-		part.offset += first * row_size;
-		part.transposed = keys;
-		r = b->builder->part(b->builder->self, &part, err);
+		part.row = head * part.n_rows;
+		r = build_part(b, &part, t, first, err);
 	}
 	return r;
 }
@@ -264,7 +309,7 @@ static int build_stack(const struct block *b, const struct rule *rule, struct ds
 {
 	const struct ds_hparams *h = &b->c->hparams;
 	const struct ds_stored *t;
-	uint32_t index;
+	struct ds_part part = {};
 	int r;
 
 	for (uint32_t e = 0; e < h->n_experts; e++) {
@@ -272,23 +317,22 @@ static int build_stack(const struct block *b, const struct rule *rule, struct ds
 		if (r < 0)
 			return r;
 		if (e == 0)
-			desc->dtype = t->element->dtype;
-		else if (desc->dtype != t->element->dtype)
+			desc->dtype = dtype_of(b, t);
+		else if (desc->dtype != dtype_of(b, t))
 			desc->dtype = DS_DTYPE_F32;
 	}
 	desc->n_dims = 3;
 	desc->shape[0] = h->n_experts;
 	desc->shape[1] = size_of(h, rule->rows);
 	desc->shape[2] = size_of(h, rule->cols);
-	r = b->builder->tensor(b->builder->self, desc, &index, err);
+	r = b->builder->tensor(b->builder->self, desc, &part.tensor, err);
+	part.n_rows = desc->shape[1];
 	for (uint32_t e = 0; r >= 0 && e < h->n_experts; e++) {
-		struct ds_part part;
-
 		r = find_expert(&t, b, rule, e, err);
 		if (r < 0)
 			return r;
-		part = part_of(t, index, e * desc->shape[1], desc->shape[1]);
-		r = b->builder->part(b->builder->self, &part, err);
+		part.row = e * part.n_rows;
+		r = build_part(b, &part, t, 0, err);
 	}
 	return r;
 }
@@ -315,6 +359,14 @@ static int build(const struct block *b, const struct rule *rules, size_t n_rules
 	return r;
 }
 
+static int build_layer(const struct block *b, struct ds_error *err)
+{
+	int r = b->c->hparams.n_kv_heads > 0 ? build(b, grouped_rules, DS_ARRAY_SIZE(grouped_rules), err)
+					     : build(b, latent_rules, DS_ARRAY_SIZE(latent_rules), err);
+
+	return r < 0 ? r : build(b, ffn_rules, DS_ARRAY_SIZE(ffn_rules), err);
+}
+
 uint32_t ds_tensors_count_mtp(const struct ds_checkpoint *c)
 {
 	uint32_t n = 0;
@@ -335,8 +387,6 @@ int ds_tensors_build(const struct ds_checkpoint *c, const struct ds_builder *bui
 	int r;
 
 	r = build(&b, model_rules, DS_ARRAY_SIZE(model_rules), err);
-	if (r >= 0)
-		r = build(&b, c->tied ? &tied_output_rule : &output_rule, 1, err);
 	for (uint32_t i = 0; r >= 0 && i < h->n_layers + h->n_mtp; i++) {
 		bool mtp = i >= h->n_layers;
 
@@ -351,7 +401,7 @@ int ds_tensors_build(const struct ds_checkpoint *c, const struct ds_builder *bui
 		} else {
 			snprintf(b.name, sizeof(b.name), "layers.%u.", i);
 		}
-		r = build(&b, layer_rules, DS_ARRAY_SIZE(layer_rules), err);
+		r = build_layer(&b, err);
 	}
 	return r;
 }

@@ -5,47 +5,7 @@
 #include "checkpoint.h"
 
 #define FILE_NAME "tokenizer.json"
-
-/* The byte that each character of the alphabet stands for: the printable ones of Latin-1 are themselves, the others
- * follow from U+0100 in rising order. */
-struct alphabet {
-	int16_t byte[256 + 68];
-};
-
-static void alphabet_init(struct alphabet *a)
-{
-	int next = 256;
-
-	memset(a->byte, -1, sizeof(a->byte));
-	for (int b = 0; b < 256; b++) {
-		bool itself = (b >= 33 && b <= 126) || (b >= 161 && b != 173);
-
-		a->byte[itself ? b : next++] = (int16_t)b;
-	}
-}
-
-/* Undo the alphabet: the bytes of @text go to @out, which has room for as many as @text has.
- * False: @text is not written in the alphabet. */
-static bool undo(const struct alphabet *a, const char *text, char *out, uint32_t *size)
-{
-	const uint8_t *p = (const uint8_t *)text;
-	uint32_t n = 0;
-
-	/* jansson gives valid UTF-8, and the alphabet ends below U+0800: one byte or two */
-	while (*p) {
-		unsigned c = *p++;
-
-		if (c >= 0xe0)
-			return false;
-		if (c >= 0xc0)
-			c = (c & 0x1f) << 6 | (*p++ & 0x3f);
-		if (c >= DS_ARRAY_SIZE(a->byte) || a->byte[c] < 0)
-			return false;
-		out[n++] = (char)a->byte[c];
-	}
-	*size = n;
-	return true;
-}
+#define MAX_TOKENS (1 << 24) /* where no config.json tells how many there are */
 
 static int read_id(uint32_t *id, const json_t *value, const struct ds_checkpoint *c, const char *text,
 		   struct ds_error *err)
@@ -97,13 +57,11 @@ static int read_added(struct ds_words *w, const struct ds_checkpoint *c, const j
  * alphabet stands for itself. */
 static int read_vocabulary(struct ds_words *w, const struct ds_checkpoint *c, const json_t *vocab, struct ds_error *err)
 {
-	struct alphabet alphabet;
 	char *next = w->text;
 	const char *text;
 	json_t *value;
 	int r;
 
-	alphabet_init(&alphabet);
 	json_object_foreach ((json_t *)vocab, text, value) {
 		struct ds_token *t;
 		uint32_t id;
@@ -118,7 +76,7 @@ static int read_vocabulary(struct ds_words *w, const struct ds_checkpoint *c, co
 			return ds_fail(err, -EINVAL, FILE_NAME ": model.vocab: the id of %s, %u, is there twice",
 				       ds_shown(text).text, id);
 		t->text = next;
-		if (!undo(&alphabet, text, next, &t->size)) {
+		if (!ds_alphabet_undo(text, strlen(text), next, &t->size)) {
 			t->size = (uint32_t)strlen(text);
 			memcpy(next, text, t->size);
 		}
@@ -128,72 +86,59 @@ static int read_vocabulary(struct ds_words *w, const struct ds_checkpoint *c, co
 	return 0;
 }
 
-/* One merge: "left right" or ["left", "right"], copied into @left and @right, which have room for @size bytes each. */
-static bool split_merge(const json_t *merge, char *left, char *right, size_t size)
+/* One merge: "left right" or ["left", "right"]. */
+static bool split_merge(struct ds_pair *pair, const json_t *merge)
 {
-	const char *a, *b;
-	size_t n_a, n_b;
-
-	if (json_is_string(merge)) {
-		a = json_string_value(merge);
-		b = strchr(a, ' ');
-		if (!b)
-			return false;
-		n_a = (size_t)(b++ - a);
-		if (strchr(b, ' '))
-			return false;
-	} else {
-		a = json_string_value(json_array_get(merge, 0));
-		b = json_string_value(json_array_get(merge, 1));
-		if (!a || !b || json_array_size(merge) != 2)
-			return false;
-		n_a = strlen(a);
-	}
-	n_b = strlen(b);
-	if (n_a == 0 || n_b == 0 || n_a + n_b >= size)
-		return false;
-	memcpy(left, a, n_a);
-	left[n_a] = 0;
-	memcpy(right, b, n_b + 1);
-	return true;
+	if (json_is_string(merge))
+		return ds_pair_split(pair, json_string_value(merge), json_string_length(merge));
+	*pair = (struct ds_pair){
+		.left = json_string_value(json_array_get(merge, 0)),
+		.left_size = json_string_length(json_array_get(merge, 0)),
+		.right = json_string_value(json_array_get(merge, 1)),
+		.right_size = json_string_length(json_array_get(merge, 1)),
+	};
+	return json_array_size(merge) == 2 && pair->left_size > 0 && pair->right_size > 0;
 }
 
-static int read_merges(struct ds_words *w, const json_t *vocab, const json_t *merges, size_t longest,
-		       struct ds_error *err)
+/* The words of @vocab, whose ids are checked. */
+static int index_words(struct ds_words_index *index, const json_t *vocab, struct ds_error *err)
 {
-	ds_cleanup(ds_freep) char *buffer = calloc(3, longest + 1);
-	char *left = buffer, *right = buffer + longest + 1, *merged = right + longest + 1;
+	const char *text;
+	json_t *value;
+
+	index->words = calloc(json_object_size(vocab) + 1, sizeof(*index->words));
+	if (!index->words)
+		return ds_fail(err, -ENOMEM, "no memory for %zu words", json_object_size(vocab));
+	json_object_foreach ((json_t *)vocab, text, value)
+		index->words[index->n++] = (struct ds_word){
+			.text = text,
+			.size = (uint32_t)strlen(text),
+			.id = (uint32_t)json_integer_value(value),
+		};
+	ds_words_sort(index);
+	return 0;
+}
+
+static int read_merges(struct ds_words *w, const json_t *vocab, const json_t *merges, struct ds_error *err)
+{
+	ds_cleanup(ds_words_index_deinit) struct ds_words_index index = {};
 	size_t i;
 	json_t *merge;
+	int r = index_words(&index, vocab, err);
 
+	if (r < 0)
+		return r;
 	w->merges = calloc(json_array_size(merges) + 1, sizeof(*w->merges));
-	if (!buffer || !w->merges)
+	if (!w->merges)
 		return ds_fail(err, -ENOMEM, "no memory for %zu merges", json_array_size(merges));
 	json_array_foreach ((json_t *)merges, i, merge) {
-		const json_t *a, *b, *both;
+		struct ds_pair pair;
 
-		if (!split_merge(merge, left, right, longest + 1))
-			return ds_fail(err, -EINVAL,
-				       FILE_NAME ": model.merges[%zu] should be two words that are in the vocabulary, "
-						 "also when joined",
-				       i);
-		stpcpy(stpcpy(merged, left), right);
-		a = json_object_get(vocab, left);
-		b = json_object_get(vocab, right);
-		both = json_object_get(vocab, merged);
-		if (!a || !b || !both)
-			return ds_fail(err, -EINVAL,
-				       FILE_NAME ": model.merges[%zu], %s + %s: %s is not in the vocabulary", i,
-				       ds_shown(left).text, ds_shown(right).text,
-				       ds_shown(!a   ? left
-						: !b ? right
-						     : merged)
-					       .text);
-		w->merges[i] = (struct ds_merge){
-			.left = (uint32_t)json_integer_value(a),
-			.right = (uint32_t)json_integer_value(b),
-			.merged = (uint32_t)json_integer_value(both),
-		};
+		if (!split_merge(&pair, merge))
+			return ds_fail(err, -EINVAL, FILE_NAME ": model.merges[%zu] should be two words", i);
+		r = ds_pair_resolve(&w->merges[i], &pair, &index, FILE_NAME, "model.merges", i, err);
+		if (r < 0)
+			return r;
 	}
 	w->vocabulary.merges = w->merges;
 	w->vocabulary.n_merges = (uint32_t)json_array_size(merges);
@@ -232,22 +177,15 @@ static int check_model(struct ds_vocabulary *v, const json_t *model, struct ds_e
 	return ds_json_bool(&v->ignore_merges, model, FILE_NAME, "ignore_merges", err);
 }
 
-/* Room for the tokens and the texts of @vocab; *@longest: of its texts, in bytes. */
-static int allocate(struct ds_words *w, const struct ds_checkpoint *c, const json_t *vocab, size_t *longest,
-		    struct ds_error *err)
+/* Room for the tokens and the texts of @vocab. */
+static int allocate(struct ds_words *w, const struct ds_checkpoint *c, const json_t *vocab, struct ds_error *err)
 {
 	size_t total = 1;
 	const char *text;
 	json_t *value;
 
-	*longest = 0;
-	json_object_foreach ((json_t *)vocab, text, value) {
-		size_t n = strlen(text);
-
-		total += n + 1;
-		if (n > *longest)
-			*longest = n;
-	}
+	json_object_foreach ((json_t *)vocab, text, value)
+		total += strlen(text) + 1;
 	w->tokens = calloc(c->hparams.vocab, sizeof(*w->tokens));
 	w->text = malloc(total);
 	if (!w->tokens || !w->text)
@@ -259,7 +197,7 @@ static int allocate(struct ds_words *w, const struct ds_checkpoint *c, const jso
 static int read_words(struct ds_words *w, const struct ds_checkpoint *c, const json_t *model, struct ds_error *err)
 {
 	const json_t *vocab = NULL, *merges = NULL, *added = NULL;
-	size_t longest, i;
+	size_t i;
 	json_t *entry;
 	int r;
 
@@ -274,7 +212,7 @@ static int read_words(struct ds_words *w, const struct ds_checkpoint *c, const j
 		return r;
 	if (!vocab || !merges)
 		return ds_fail(err, -EINVAL, FILE_NAME ": model.%s is missing", vocab ? "merges" : "vocab");
-	r = allocate(w, c, vocab, &longest, err);
+	r = allocate(w, c, vocab, err);
 	if (r < 0)
 		return r;
 	json_array_foreach ((json_t *)added, i, entry) {
@@ -285,7 +223,7 @@ static int read_words(struct ds_words *w, const struct ds_checkpoint *c, const j
 	r = read_vocabulary(w, c, vocab, err);
 	if (r < 0)
 		return r;
-	return read_merges(w, vocab, merges, longest, err);
+	return read_merges(w, vocab, merges, err);
 }
 
 /* Ids between the texts are rows of the embedding that no text leads to. */
@@ -297,6 +235,27 @@ static void finish(struct ds_words *w, uint32_t vocab)
 		else
 			w->tokens[id] = (struct ds_token){.text = "", .flags = DS_TOKEN_UNUSED};
 	}
+}
+
+int ds_tokenizer_count(uint32_t *n, const struct ds_checkpoint *c, struct ds_error *err)
+{
+	const json_t *added = json_object_get(c->tokenizer, "added_tokens");
+	json_t *vocab = json_object_get(json_object_get(c->tokenizer, "model"), "vocab"), *value;
+	json_int_t last = -1, x;
+	const char *text;
+	size_t i;
+
+	json_object_foreach (vocab, text, value)
+		if ((x = json_integer_value(value)) > last)
+			last = x;
+	json_array_foreach ((json_t *)added, i, value)
+		if ((x = json_integer_value(json_object_get(value, "id"))) > last)
+			last = x;
+	if (last >= MAX_TOKENS)
+		return ds_fail(err, -EINVAL, FILE_NAME ": a token has the id %lld (limit: %d)", (long long)last,
+			       MAX_TOKENS);
+	*n = (uint32_t)(last + 1);
+	return 0;
 }
 
 int ds_tokenizer_read(struct ds_words *w, const struct ds_checkpoint *c, struct ds_error *err)

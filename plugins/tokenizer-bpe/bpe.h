@@ -1,11 +1,11 @@
 /* bpe.h - byte-level BPE, step by step:
  *
- *   added.c      tokens that are matched in the raw text before anything else
+ *   ../tokenizer-common/added.c   tokens that are matched in the raw text before anything else
  *   normalize.c  NFC, where the vocabulary asks for it
  *   split.c      the split patterns: words, numbers, punctuation, each a piece
  *   merge.c      the bytes of a piece become tokens, the earliest merge first
  *   encode.c     all of that in order, for one text
- *   detokenize.c the way back, whole characters at a time
+ *   ../tokenizer-common/detokenize.c   the way back, whole characters at a time
  *
  * A struct ds_bpe does not change after it was made, but for one memo that any thread may fill with the same answers.
  * What one text needs lives in a struct ds_bpe_work, which belongs to one call. */
@@ -13,11 +13,10 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 
-#include <deepseekd/tokenizer.h>
+#include "../tokenizer-common/common.h"
 
 #include <pcre2.h>
 #include <stdatomic.h>
-#include <string.h>
 
 /* A merge under the key left << 32 | right. */
 struct ds_bpe_pair {
@@ -26,13 +25,6 @@ struct ds_bpe_pair {
 };
 
 #define EMPTY_PAIR UINT64_MAX
-
-/* Added tokens in the order of their bytes. */
-struct ds_bpe_added {
-	uint32_t *ids; /* [n] */
-	size_t n;
-	bool begins[256]; /* some token begins with this byte */
-};
 
 /* Is a piece that spells a token merged to just that token? Found out once per token. */
 enum ds_bpe_whole {
@@ -45,13 +37,11 @@ struct ds_bpe {
 	const struct ds_host *host;
 	const struct ds_vocabulary *vocabulary;
 	uint32_t bytes[256];       /* the token of each byte, DS_NO_TOKEN where there is none */
-	uint32_t *words;           /* [n_word_slots] ordinary tokens by their text; DS_NO_TOKEN: a free slot */
-	size_t n_word_slots;       /* a power of two */
-	size_t max_word;           /* bytes of the longest */
+	struct ds_lexicon lexicon;
 	struct ds_bpe_pair *pairs; /* [n_pair_slots] */
 	size_t n_pair_slots;       /* a power of two */
 	_Atomic uint8_t *whole;    /* [n_tokens] enum ds_bpe_whole */
-	struct ds_bpe_added trusted, untrusted;
+	struct ds_added trusted, untrusted;
 	pcre2_code *patterns[DS_MAX_PATTERNS];
 	bool takes_words[DS_MAX_PATTERNS]; /* see struct ds_bpe_known */
 	pcre2_match_context *limits;
@@ -66,29 +56,15 @@ struct ds_bpe_scratch {
 struct ds_bpe_work {
 	struct ds_bpe *bpe;
 	pcre2_match_data *match;
-	uint32_t *ids; /* [n_ids] what came out so far, room for capacity */
-	size_t n_ids, capacity;
-	size_t max_ids; /* more than these are an error */
+	struct ds_ids ids; /* what came out so far */
 	struct ds_bpe_scratch scratch;
 };
 
 /* bpe.c */
 int ds_bpe_open(void **self, const struct ds_host *host, const struct ds_vocabulary *vocabulary, struct ds_error *err);
 void ds_bpe_close(void *self);
-/* The ordinary token that is exactly @text, DS_NO_TOKEN if none is. */
-uint32_t ds_bpe_find_word(const struct ds_bpe *bpe, const char *text, size_t n);
 /* The merge of two tokens, NULL if there is none. */
 const struct ds_bpe_pair *ds_bpe_find_pair(const struct ds_bpe *bpe, uint32_t left, uint32_t right);
-
-/* added.c */
-/* May only trusted text become this token? */
-bool ds_bpe_is_markup(const struct ds_token *token);
-int ds_bpe_added_init(struct ds_bpe_added *added, const struct ds_vocabulary *vocabulary, bool trusted,
-		      struct ds_error *err);
-void ds_bpe_added_deinit(struct ds_bpe_added *added);
-/* The longest token of @added that @text begins with, DS_NO_TOKEN if none does. */
-uint32_t ds_bpe_added_match(const struct ds_bpe_added *added, const struct ds_vocabulary *vocabulary, const char *text,
-			    size_t n);
 
 /* normalize.c: NFC of valid UTF-8. *@out is @text itself if there was nothing to do, else the caller's to free(). */
 int ds_bpe_normalize(const char *text, size_t n, char **out, size_t *n_out, struct ds_error *err);
@@ -119,17 +95,3 @@ int ds_bpe_merge(const struct ds_bpe *bpe, struct ds_bpe_scratch *scratch, uint3
 int ds_bpe_encode(void *self, const char *text, size_t text_size, unsigned flags, size_t max_ids, uint32_t **ids,
 		  size_t *n_ids, struct ds_error *err);
 int ds_bpe_encode_piece(struct ds_bpe_work *work, const char *text, size_t n, struct ds_error *err);
-
-/* detokenize.c */
-const char *ds_bpe_token_text(void *self, uint32_t id, size_t *text_size);
-size_t ds_bpe_detokenize(void *self, struct ds_detokenizer *state, uint32_t id, char *out);
-size_t ds_bpe_finish(void *self, struct ds_detokenizer *state, char *out);
-
-/* utf8.c: what stands at the beginning of @text, n > 0. */
-enum ds_utf8 {
-	DS_UTF8_CHARACTER,
-	DS_UTF8_INVALID,    /* can never become one */
-	DS_UTF8_UNFINISHED, /* could become one if there were more */
-};
-/* @size: bytes of the character, of the beginning of one before the error (at least 1), or of all that is left. */
-enum ds_utf8 ds_utf8_next(const char *text, size_t n, size_t *size);

@@ -1,13 +1,29 @@
 /* plugin.c - tokenizer-bpe: byte-level BPE, the tokenizer of DeepSeek, Qwen 2 and 3, Llama 3 and GPT-2. */
 #include "bpe.h"
 
+static const char *token_text(void *self, uint32_t id, size_t *text_size)
+{
+	return ds_token_text(((const struct ds_bpe *)self)->vocabulary, id, text_size);
+}
+
+static size_t detokenize(void *self, struct ds_detokenizer *state, uint32_t id, char *out)
+{
+	return ds_detokenize(((const struct ds_bpe *)self)->vocabulary, state, id, out);
+}
+
+static size_t finish(void *self, struct ds_detokenizer *state, char *out)
+{
+	(void)self;
+	return ds_detokenize_finish(state, out);
+}
+
 static const struct ds_tokenizer_ops ops = {
 	.size = sizeof(ops),
 	.open = ds_bpe_open,
 	.encode = ds_bpe_encode,
-	.token_text = ds_bpe_token_text,
-	.detokenize = ds_bpe_detokenize,
-	.finish = ds_bpe_finish,
+	.token_text = token_text,
+	.detokenize = detokenize,
+	.finish = finish,
 	.close = ds_bpe_close,
 };
 

@@ -101,46 +101,64 @@ static void thousand_jobs(void *cpu)
 		ds_team_run(((struct ds_cpu *)cpu)->team, 64, 1, nothing, NULL);
 }
 
+/* All types on the same bytes, which make moderate scales in all of them but one. */
+static void fill_mxfp4(uint8_t *blocks, size_t size)
+{
+	for (size_t i = 0; i < size; i += ds_dtype_info(DS_DTYPE_MXFP4)->size)
+		blocks[i] = 120;
+}
+
 static void bench_decode(struct ds_cpu *cpu, size_t size)
 {
-	size_t rows = size / 2 / WIDTH;
+	size_t rows = size / ds_row_size(DS_DTYPE_Q2_K, WIDTH);
 	void *weights = ops->alloc(cpu, size);
 	float *x = ops->alloc(cpu, (size_t)DS_KERNEL_ROWS * WIDTH * sizeof(*x));
 	float *y = ops->alloc(cpu, (size_t)DS_KERNEL_ROWS * rows * sizeof(*y));
 	struct reading reading = {.cpu = cpu, .data = weights, .n = size / sizeof(float)};
-	double read;
+	double read, floats = 0, bfloats = 0; /* weights a nanosecond of a row at a time */
 
 	ds_kernels_init(&reading.best, ds_isa_detect());
 	fill(weights, size);
 	fill(x, (size_t)DS_KERNEL_ROWS * WIDTH * sizeof(*x));
 	read = (double)size / fastest(cpu, read_all, &reading) * 1e-9;
 	printf("reading %zu MiB in order           %8.2f GB/s\n", size >> 20, read);
-	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= DS_DTYPE_BF16; dtype++) {
-		static const char *const names[] = {NULL, "f32 ", "f16 ", "bf16"};
-		struct ds_weight w = {weights, dtype, 0, 1, size / ds_dtype_size(dtype) / WIDTH, WIDTH};
+	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype < DS_N_DTYPES; dtype++) {
+		uint64_t a_row = ds_row_size(dtype, WIDTH);
+		struct ds_weight w = {weights, dtype, 0, 1, size / a_row, WIDTH, NULL};
 
+		if (dtype == DS_DTYPE_MXFP4)
+			fill_mxfp4(weights, size);
 		for (uint32_t n = 1; n <= DS_KERNEL_ROWS; n *= 2) {
 			struct product p = {.self = cpu, .op = {.y = y, .x = x, .w = &w, .n = n}};
-			double speed = (double)size / fastest(cpu, by_backend, &p) * 1e-9;
+			double took = fastest(cpu, by_backend, &p), speed = (double)(w.rows * a_row) / took * 1e-9;
+			double values = (double)w.rows * WIDTH / took * 1e-9;
 
-			printf("weights of %s, %u rows at once  %8.2f GB/s %6.2f of reading %8.1f GFLOP/s\n",
-			       names[dtype], n, speed, speed / read, speed * 2 * n / (double)ds_dtype_size(dtype));
+			floats = n == 1 && dtype == DS_DTYPE_F32 ? values : floats;
+			bfloats = n == 1 && dtype == DS_DTYPE_BF16 ? values : bfloats;
+			printf("weights of %-6s, %u rows at once  %8.2f GB/s %6.2f of reading %8.1f GFLOP/s",
+			       ds_dtype_info(dtype)->name, n, speed, speed / read, values * 2 * n);
+			if (n == 1 && !ds_dtype_is_float(dtype))
+				printf(", a matrix %.2f times as fast as of F32, %.2f as of BF16", values / floats,
+				       values / bfloats);
+			printf("\n");
 		}
+		if (dtype == DS_DTYPE_MXFP4)
+			fill(weights, size);
 	}
 	ops->release(cpu, weights);
 	ops->release(cpu, x);
 	ops->release(cpu, y);
 }
 
-static void bench_prefill(struct ds_cpu *cpu, size_t rows, size_t cols)
+static void bench_prefill(struct ds_cpu *cpu, enum ds_dtype dtype, size_t rows, size_t cols)
 {
 	static const uint32_t row_counts[] = {8, 16, 32, 64, 128, 256, 512};
-	void *narrow = ops->alloc(cpu, rows * cols * 2);
+	void *narrow = ops->alloc(cpu, rows * ds_row_size(dtype, cols));
 	float *wide = ops->alloc(cpu, rows * cols * 4), *x = ops->alloc(cpu, 512 * cols * 4);
 	float *y = ops->alloc(cpu, 512 * rows * 4);
-	struct ds_weight w = {narrow, DS_DTYPE_BF16, 0, 1, rows, cols};
+	struct ds_weight w = {narrow, dtype, 0, 1, rows, cols, NULL};
 
-	fill(narrow, rows * cols * 2);
+	fill(narrow, rows * ds_row_size(dtype, cols));
 	fill(wide, rows * cols * 4);
 	fill(x, 512 * cols * 4);
 	for (size_t i = 0; i < DS_ARRAY_SIZE(row_counts); i++) {
@@ -148,8 +166,9 @@ static void bench_prefill(struct ds_cpu *cpu, size_t rows, size_t cols)
 		double work = 2e-9 * (double)(rows * cols) * row_counts[i];
 		double ours = work / fastest(cpu, by_backend, &p), plain = work / fastest(cpu, by_sgemm, &p);
 
-		printf("%3u rows through %zux%zu of bf16  %8.1f GFLOP/s, sgemm on a thread %8.1f, ratio %.2f\n",
-		       row_counts[i], rows, cols, ours, plain, ours / plain / ds_team_size(cpu->team));
+		printf("%3u rows through %zux%zu of %-6s  %8.1f GFLOP/s, sgemm on a thread %8.1f, ratio %.2f\n",
+		       row_counts[i], rows, cols, ds_dtype_info(dtype)->name, ours, plain,
+		       ours / plain / ds_team_size(cpu->team));
 	}
 	ops->release(cpu, narrow);
 	ops->release(cpu, wide);
@@ -207,8 +226,10 @@ int main(int argc, char **argv)
 	printf("%s on %u threads; an empty job takes %.2f us\n", ops->identity(),
 	       ds_team_size(((struct ds_cpu *)self)->team), fastest(self, thousand_jobs, self) * 1e3);
 	bench_decode(self, size);
-	bench_prefill(self, 2048, 2048);
-	bench_prefill(self, 1024, 7168);
+	bench_prefill(self, DS_DTYPE_BF16, 2048, 2048);
+	bench_prefill(self, DS_DTYPE_BF16, 1024, 7168);
+	bench_prefill(self, DS_DTYPE_Q8_0, 1024, 7168);
+	bench_prefill(self, DS_DTYPE_Q4_K, 1024, 7168);
 	bench_attention(self);
 	ops->close(self);
 	return 0;

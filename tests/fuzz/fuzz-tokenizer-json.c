@@ -24,5 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	checkpoint_file(c, "tokenizer.json", data, n);
 	checkpoint_file(c, "tokenizer_config.json", end ? (const char *)end + 1 : "{}", end ? size - n - 1 : 2);
 	checkpoint_describe(c, &ds_safetensors_ops);
+	checkpoint_describe_vocabulary(c, &ds_safetensors_ops);
 	return 0;
 }

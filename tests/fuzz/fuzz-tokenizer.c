@@ -105,7 +105,7 @@ static bool is_valid(const char *text, size_t n)
 }
 
 /* The bytes of the tokens one after the other, and what detokenizing them one by one gives. */
-static void check(void *self, const uint32_t *ids, size_t n_ids, const char *text, size_t n, bool exact)
+static void check(const struct ds_vocabulary *v, const uint32_t *ids, size_t n_ids, const char *text, size_t n, bool exact)
 {
 	struct ds_detokenizer state = {.n_pending = 0};
 	size_t done = 0, shown = 0, size;
@@ -113,8 +113,8 @@ static void check(void *self, const uint32_t *ids, size_t n_ids, const char *tex
 	char out[64];
 
 	for (size_t i = 0; i < n_ids; i++) {
-		const char *token = ds_bpe_token_text(self, ids[i], &size);
-		size_t written = ds_bpe_detokenize(self, &state, ids[i], out);
+		const char *token = ds_token_text(v, ids[i], &size);
+		size_t written = ds_detokenize(v, &state, ids[i], out);
 
 		if (exact && (size == 0 || size > n - done || memcmp(token, text + done, size) != 0))
 			abort();
@@ -123,7 +123,7 @@ static void check(void *self, const uint32_t *ids, size_t n_ids, const char *tex
 		done += size;
 		shown += written;
 	}
-	size = ds_bpe_finish(self, &state, out);
+	size = ds_detokenize_finish(&state, out);
 	if (!is_valid(out, size) || (valid && size > 0) || (exact && done != n))
 		abort();
 }
@@ -134,7 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t *ids = NULL;
 	size_t n_ids = 0;
 	bool nfc;
-	void *self;
+	struct ds_bpe *self;
 
 	if (size < 1)
 		return 0;
@@ -142,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	self = open_tokenizer(nfc, data[0] >> 2 & (N_SETS - 1));
 	if (ds_bpe_encode(self, text, size - 1, data[0] & 1 ? DS_TOKENIZE_SPECIAL : 0, SIZE_MAX, &ids, &n_ids, NULL) < 0)
 		abort();
-	check(self, ids, n_ids, text, size - 1, !nfc);
+	check(self->vocabulary, ids, n_ids, text, size - 1, !nfc);
 	free(ids);
 	return 0;
 }

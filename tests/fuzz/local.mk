@@ -15,7 +15,8 @@ EXTRA_DIST += tests/fuzz/corpus
 
 # format-safetensors: the same three parsers, each with the other files of a checkpoint held still.
 fuzz_format_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)
-fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a $(JANSSON_LIBS)
+fuzz_format_libs = plugins/format-safetensors/libformat-safetensors.a plugins/format-common/libformat-common.a \
+	$(JANSSON_LIBS)
 EXTRA_DIST += tests/checkpoint.h
 
 fuzz_programs += tests/fuzz/fuzz-safetensors
@@ -48,13 +49,13 @@ fuzz_programs += tests/fuzz/fuzz-tokenizer
 tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)
 tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)/plugins/tokenizer-bpe
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
-tests_fuzz_fuzz_tokenizer_LDADD = plugins/tokenizer-bpe/libtokenizer-bpe.a $(PCRE2_LIBS) $(UTF8PROC_LIBS)
+tests_fuzz_fuzz_tokenizer_LDADD = $(tokenizer_bpe_libs)
 
-# dialect-deepseek-r1: the parser of answers.
-fuzz_programs += tests/fuzz/fuzz-dialect-r1
-tests_fuzz_fuzz_dialect_r1_SOURCES = tests/fuzz/fuzz-dialect-r1.c $(dialect_deepseek_r1_sources) $(fuzz_driver)
-tests_fuzz_fuzz_dialect_r1_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/dialect-deepseek-r1
-tests_fuzz_fuzz_dialect_r1_LDFLAGS = $(fuzz_ldflags)
+# dialect-deepseek: the parser of answers.
+fuzz_programs += tests/fuzz/fuzz-dialect
+tests_fuzz_fuzz_dialect_SOURCES = tests/fuzz/fuzz-dialect.c $(dialect_deepseek_sources) $(fuzz_driver)
+tests_fuzz_fuzz_dialect_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/dialect-deepseek
+tests_fuzz_fuzz_dialect_LDFLAGS = $(fuzz_ldflags)
 
 # lib: a model image; a datagram between broker and helper.
 fuzz_programs += tests/fuzz/fuzz-image

@@ -23,7 +23,8 @@ TIMEOUT = 60
 STAGE = os.path.abspath(os.environ.get("DEEPSEEKD_STAGE", "build/stage"))
 HELPERS = os.path.join(STAGE, "libexec/deepseekd")
 PLUGIN_DIR = os.path.join(STAGE, "lib/deepseekd/plugins")
-PLUGINS = ["format-safetensors", "tokenizer-bpe", "backend-cpu", "sampler-core", "dialect-deepseek-r1"]
+PLUGINS = ["format-safetensors", "format-gguf", "tokenizer-bpe", "tokenizer-spm", "backend-cpu", "sampler-core",
+           "dialect-deepseek"]
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -121,7 +122,7 @@ def load(checkpoint, **options):
             assert message, loader.process.stderr.read().decode()
             kind, _, payload = message
             if kind == PLAN:
-                size = struct.unpack("<4Q", payload)[3]
+                size = struct.unpack("<6Q", payload)[4]
                 image = os.memfd_create("image", os.MFD_ALLOW_SEALING)
                 os.ftruncate(image, size)
                 fcntl.fcntl(image, F_ADD_SEALS, SHRINK | GROW)

@@ -141,7 +141,9 @@ def test_a_model_that_needs_too_much_memory_is_refused_with_numbers():
     with NullDaemon(config={"limits": {"memory": "64MiB"}}) as daemon:
         wish(daemon, kv=1 << 20)
         reason = failure(daemon)
-        assert "4.0 GiB" in reason and "64.0 MiB" in reason  # 1024 tokens of 4 requests at 1 MiB
+        assert reason.endswith("it needs 4.0 GiB of memory (weights 4.0 KiB, KV cache of 4 x 1024 tokens 4.0 GiB, scratch 4.0 KiB); "
+                               "limits.memory is 64.0 MiB, of which other models hold 0 B")
+        assert daemon.model("null")["loads"] == 0  # before a byte of it was read
         wish(daemon, weights=1 << 62, scratch=1 << 62)
         failure(daemon)
         wish(daemon, scratch=1 << 40)

@@ -94,6 +94,7 @@ int main(int argc, char **argv)
 				.kv_size_per_token = (uint64_t)wish(wishes, "kv", 16),
 				.scratch_size = (uint64_t)wish(wishes, "scratch", 4096)};
 	plan.image_size = plan.weights_size;
+	plan.context = 1024;
 	ds_message_send(3, DS_MSG_PLAN, 0, &plan, sizeof(plan), NULL, 0);
 	expect(&m, DS_MSG_GO);
 	write_image(m.fds[0], plan.image_size, wish(wishes, "delay_ms", 0));

@@ -1,4 +1,5 @@
-backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-team
+backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-kernels-blocks \
+	tests/unit/test-team
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -6,7 +7,7 @@ endif
 backend_cpu_test_cppflags = $(plugin_cppflags) -I$(top_srcdir) $(CMOCKA_CFLAGS)
 backend_cpu_test_ldadd = $(backend_cpu_libraries) $(OPENBLAS_LIBS) $(CMOCKA_LIBS)
 
-tests_unit_test_backend_cpu_SOURCES = tests/unit/test-backend-cpu.c
+tests_unit_test_backend_cpu_SOURCES = tests/unit/test-backend-cpu.c tests/unit/random-blocks.h
 tests_unit_test_backend_cpu_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_backend_cpu_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_backend_cpu_LDFLAGS = $(AM_LDFLAGS) \
@@ -14,6 +15,9 @@ tests_unit_test_backend_cpu_LDFLAGS = $(AM_LDFLAGS) \
 tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c
 tests_unit_test_kernels_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_kernels_LDADD = $(backend_cpu_test_ldadd)
+tests_unit_test_kernels_blocks_SOURCES = tests/unit/test-kernels-blocks.c tests/unit/random-blocks.h
+tests_unit_test_kernels_blocks_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_kernels_blocks_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)

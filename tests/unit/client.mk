@@ -4,7 +4,7 @@ check_PROGRAMS += $(client_tests)
 TESTS += $(client_tests)
 endif
 client_test_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
-client_test_ldadd = client/libdsctl.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
+client_test_ldadd = client/libdsctl.a lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_options_SOURCES = tests/unit/test-options.c
 tests_unit_test_options_CPPFLAGS = $(client_test_cppflags)

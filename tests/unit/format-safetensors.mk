@@ -5,7 +5,8 @@ TESTS += $(format_safetensors_tests)
 endif
 format_safetensors_test_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir) -I$(top_srcdir)/plugins/format-safetensors \
 	$(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
-format_safetensors_test_ldadd = plugins/format-safetensors/libformat-safetensors.a lib/libdsplugins.a \
+format_safetensors_test_ldadd = plugins/format-safetensors/libformat-safetensors.a \
+	plugins/format-common/libformat-common.a lib/libdsplugins.a \
 	$(JANSSON_LIBS) $(CMOCKA_LIBS)
 
 tests_unit_test_format_safetensors_SOURCES = \

@@ -1,4 +1,4 @@
-lib_tests = tests/unit/test-chat tests/unit/test-event tests/unit/test-image tests/unit/test-known-answers \
+lib_tests = tests/unit/test-chat tests/unit/test-event tests/unit/test-files tests/unit/test-image tests/unit/test-known-answers \
 	tests/unit/test-message tests/unit/test-plugins tests/unit/test-quants tests/unit/test-sandbox
 if HAVE_CMOCKA
 check_PROGRAMS += $(lib_tests)
@@ -12,6 +12,9 @@ tests_unit_test_chat_LDADD = lib/libdsplugins.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_event_SOURCES = tests/unit/test-event.c
 tests_unit_test_event_CPPFLAGS = $(lib_test_cppflags)
 tests_unit_test_event_LDADD = lib/libds.a $(CMOCKA_LIBS)
+tests_unit_test_files_SOURCES = tests/unit/test-files.c
+tests_unit_test_files_CPPFLAGS = $(lib_test_cppflags)
+tests_unit_test_files_LDADD = lib/libds.a $(CMOCKA_LIBS)
 tests_unit_test_image_SOURCES = tests/unit/test-image.c
 tests_unit_test_image_CPPFLAGS = $(lib_test_cppflags)
 tests_unit_test_image_LDADD = lib/libds.a $(CMOCKA_LIBS)

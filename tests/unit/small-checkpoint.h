@@ -44,7 +44,7 @@ struct shard {
 
 static inline void shard_add(struct shard *s, const char *name, const char *dtype, unsigned rows, unsigned cols)
 {
-	unsigned long long size = (strcmp(dtype, "F32") == 0 ? 4ull : strcmp(dtype, "F8_E4M3") == 0 ? 1 : 2) * rows;
+	unsigned long long size = (strcmp(dtype, "F32") == 0 ? 4ull : strncmp(dtype, "F8_", 3) == 0 ? 1 : 2) * rows;
 	char shape[64];
 
 	snprintf(shape, sizeof(shape), cols ? "%u,%u" : "%u", rows, cols);
@@ -180,6 +180,55 @@ static inline void write_dense(struct checkpoint *c, const char *config, const s
 	ADD_ROWS(&s, "model.layers.0.", dense_rows, change);
 	shard_end(&s, c, "model.safetensors");
 }
+
+/* Grouped-query attention: 2 heads of 4 that share one key head. */
+static const struct row grouped_rows[] = {
+	{"input_layernorm.weight", 6},     {"self_attn.q_proj.weight", 8, 6}, {"self_attn.k_proj.weight", 4, 6},
+	{"self_attn.v_proj.weight", 4, 6}, {"self_attn.q_proj.bias", 8},      {"self_attn.k_proj.bias", 4},
+	{"self_attn.v_proj.bias", 4},      {"self_attn.q_norm.weight", 4},    {"self_attn.k_norm.weight", 4},
+	{"self_attn.o_proj.weight", 6, 8}, {"self_attn.o_proj.bias", 6},      {"post_attention_layernorm.weight", 6},
+};
+
+/* A model of one layer of grouped-query attention; what its family does not have lies in the file nevertheless. */
+static inline void write_grouped(struct checkpoint *c, const char *architecture, const char *config,
+				 const struct change *change)
+{
+	struct shard s = {};
+	char text[2048];
+
+	snprintf(text, sizeof(text),
+		 "{\"architectures\": [\"%s\"], \"vocab_size\": 24, \"hidden_size\": 6, \"num_hidden_layers\": 1, "
+		 "\"num_attention_heads\": 2, \"intermediate_size\": 5%s%s}",
+		 architecture, *config ? ", " : "", config);
+	checkpoint_text(c, "config.json", text);
+	ADD_ROWS(&s, "", model_rows, change);
+	ADD_ROWS(&s, "model.layers.0.", grouped_rows, change);
+	ADD_ROWS(&s, "model.layers.0.", dense_rows, change);
+	shard_end(&s, c, "model.safetensors");
+}
+
+#define GROUPED "\"num_key_value_heads\": 1, \"head_dim\": 4"
+
+/* The dense model with the matrix @matrix in FP8, and its scales unless @scale_type is NULL. */
+static inline void write_fp8(struct checkpoint *c, const char *config, const char *matrix, const char *scale_type,
+			     unsigned scale_rows, unsigned scale_cols)
+{
+	const struct change change = {matrix, "F8_E4M3"};
+	struct shard s = {};
+	char name[128];
+
+	write_config(c, "DeepseekV2ForCausalLM", 1, config);
+	ADD_ROWS(&s, "", model_rows, &change);
+	ADD_ROWS(&s, "model.layers.0.", layer_rows, &change);
+	ADD_ROWS(&s, "model.layers.0.", dense_rows, &change);
+	snprintf(name, sizeof(name), "%s_scale_inv", matrix);
+	if (scale_type)
+		shard_add(&s, name, scale_type, scale_rows, scale_cols);
+	shard_end(&s, c, "model.safetensors");
+}
+
+#define FP8(tile)                                                                                                      \
+	"\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [" tile "]}"
 
 #define EXPERTS                                                                                                        \
 	"\"n_routed_experts\": 2, \"num_experts_per_tok\": 1, \"moe_intermediate_size\": 3, \"n_group\": 1, "          \

@@ -10,6 +10,7 @@
 #include <deepseekd/backend.h>
 
 #include "plugins/backend-cpu/cpu.h"
+#include "random-blocks.h"
 
 /* What the linker puts in the place of the allocator (backend-cpu.mk), to count who asks for memory. */
 static unsigned n_allocations;
@@ -286,6 +287,115 @@ static void every_pair_meets_the_expert_it_chose(void **state)
 	}
 }
 
+/* A stack of matrices in random blocks, and what they stand for in @plain. */
+static struct ds_weight quantised(struct bench *b, size_t type, uint64_t n, uint64_t rows, uint64_t cols, float *plain)
+{
+	enum ds_dtype dtype = block_types[type].dtype;
+	size_t a_row = ds_row_size(dtype, cols), a_block = ds_dtype_info(dtype)->size;
+	struct ds_tensor_desc desc = {"w", dtype, 3, {n, rows, cols, 1}};
+	struct ds_layout layout;
+	uint8_t *w;
+
+	assert_int_equal(ops->plan(&desc, DS_PRECISION_EXACT, &layout, NULL), 0);
+	assert_int_equal(layout.size, n * rows * a_row);
+	w = ops->alloc(b->self, layout.size);
+	for (size_t i = 0; i < n * rows * a_row; i += a_block)
+		fill_block(w + i, &block_types[type], false, &b->seed);
+	for (size_t r = 0; r < n * rows; r++)
+		ds_dequantize_row(plain + r * cols, w + r * a_row, dtype, cols);
+	return (struct ds_weight){w, dtype, layout.id, n, rows, cols, NULL};
+}
+
+/* Every operation that reads weights, few rows and as many as are widened for sgemm. */
+static void check_quantised(struct bench *b, size_t type, uint32_t n)
+{
+	enum { EXPERTS = 3, ROWS = 21 };
+	uint64_t cols = block_types[type].dtype == DS_DTYPE_FP8 ? 700 : 768;
+	float *plain = values(b, EXPERTS * ROWS * cols), *x = values(b, n * EXPERTS * cols);
+	float *y = values(b, n * EXPERTS * (ROWS > cols ? ROWS : cols));
+	uint32_t *ids = ops->alloc(b->self, n * sizeof(*ids));
+	struct ds_weight w = quantised(b, type, EXPERTS, ROWS, cols, plain), first = w;
+	uint32_t x_row = (uint32_t)(EXPERTS * cols), x_head = (uint32_t)cols;
+	double size, want;
+
+	first.n_experts = 1;
+	for (uint32_t i = 0; i < n; i++)
+		ids[i] = i * 7 % EXPERTS;
+	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &first, .n = n});
+	for (size_t i = 0; i < n * ROWS; i++) {
+		want = dot(plain + i % ROWS * cols, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->head_matmul(b->self, &(struct ds_head_matmul){y, x, &w, n, x_row, x_head, EXPERTS * ROWS, ROWS});
+	for (size_t i = 0; i < n * EXPERTS * ROWS; i++) {
+		want = dot(plain + i % (EXPERTS * ROWS) * cols, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true});
+	for (size_t i = 0; i < n * ROWS; i++) {
+		const float *row = plain + (ids[i / ROWS] * ROWS + i % ROWS) * cols;
+
+		want = dot(row, x + i / ROWS * cols, cols, &size);
+		close_to(want, y[i], size);
+	}
+	ops->embed(b->self, y, &first, ids, n);
+	for (uint32_t i = 0; i < n; i++)
+		assert_memory_equal(y + i * cols, plain + ids[i] * cols, cols * sizeof(*y));
+	assert_float_equal(y[n * EXPERTS * cols], GUARD, 0);
+	ops->release(b->self, plain);
+	ops->release(b->self, x);
+	ops->release(b->self, y);
+	ops->release(b->self, ids);
+	ops->release(b->self, (void *)w.data);
+}
+
+static void quantised_weights_do_in_every_operation(void **state)
+{
+	static const uint32_t counts[] = {1, 3, 8, 30, 100};
+
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++)
+		for (size_t i = 0; i < DS_ARRAY_SIZE(counts); i++) {
+			struct bench b = begin(1 + (unsigned)i % 3);
+
+			check_quantised(&b, t, counts[i]);
+			end(&b);
+		}
+}
+
+/* Experts that lie anywhere, as those of a model that is partly in memory do. */
+static void matrices_may_lie_in_different_places(void **state)
+{
+	enum { EXPERTS = 3, ROWS = 19, COLS = 40, N = 9 };
+	struct bench b = begin(2);
+	float *w[EXPERTS], *x = values(&b, N * COLS), *y = values(&b, N * ROWS);
+	float *all = values(&b, EXPERTS * ROWS * COLS), *want = values(&b, N * ROWS);
+	uint32_t ids[N];
+	struct ds_weight apart = {NULL, DS_DTYPE_F32, 0, EXPERTS, ROWS, COLS, (const void *const *)w};
+	struct ds_weight together = {all, DS_DTYPE_F32, 0, EXPERTS, ROWS, COLS, NULL};
+
+	for (uint32_t e = EXPERTS; e-- > 0;) {
+		w[e] = values(&b, ROWS * COLS);
+		memcpy(w[e], all + e * ROWS * COLS, ROWS * COLS * sizeof(*all));
+	}
+	for (uint32_t i = 0; i < N; i++)
+		ids[i] = i * 5 % EXPERTS;
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){want, x, &together, ids, N, 1, true});
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &apart, ids, N, 1, true});
+	assert_memory_equal(want, y, N * ROWS * sizeof(*y));
+	ops->head_matmul(b.self, &(struct ds_head_matmul){want, x, &together, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
+	ops->head_matmul(b.self, &(struct ds_head_matmul){y, x, &apart, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
+	assert_memory_equal(want, y, N * ROWS * sizeof(*y));
+	ops->embed(b.self, x, &apart, ids, 1);
+	assert_memory_equal(x, all + ids[0] * COLS, COLS * sizeof(*x));
+	for (uint32_t e = 0; e < EXPERTS; e++)
+		ops->release(b.self, w[e]);
+	ops->release(b.self, all);
+	ops->release(b.self, want);
+	ops->release(b.self, x);
+	ops->release(b.self, y);
+	end(&b);
+}
+
 static void a_sum_of_experts_is_weighted(void **state)
 {
 	struct bench b = begin(2);
@@ -427,6 +537,106 @@ static void attention_sees_each_position_up_to_its_own(void **state)
 	}
 }
 
+static void check_grouped(struct bench *b, enum ds_dtype dtype, uint32_t n, uint32_t groups, uint32_t sharing,
+			  uint32_t context, uint32_t page_tokens)
+{
+	uint32_t r = 37, heads = groups * sharing;
+	struct cache k = new_cache(b, dtype, n, context, page_tokens, groups * r);
+	float *plain_v = values(b, (size_t)n * (context + page_tokens) * groups * r);
+	size_t n_slots = (size_t)n * ((context + page_tokens - 1) / page_tokens) * page_tokens;
+	struct cache v = k;
+	float *q = values(b, (size_t)n * heads * r), *y = values(b, (size_t)n * heads * r);
+	struct ds_attention op = {
+		.y = y,
+		.q = q,
+		.k = &k.kv,
+		.v = &v.kv,
+		.rows = &k.rows,
+		.n_heads = heads,
+		.n_kv_heads = groups,
+		.head_dim = r,
+		.scale = 0.3f,
+	};
+	double *p = calloc(context, sizeof(*p)), size;
+
+	v.plain = plain_v;
+	v.kv.data = stored(b, plain_v, n_slots * groups * r, dtype);
+	ops->attention(b->self, &op);
+	for (uint32_t i = 0; i < n * heads; i++) {
+		uint32_t row = i / heads, first = i % heads / sharing * r;
+		double sum = 0, top = -INFINITY;
+
+		for (uint32_t t = 0; t <= k.positions[row]; t++) {
+			p[t] = 0.3f * dot(q + i * r, cached(&k, row, t) + first, r, &size);
+			top = p[t] > top ? p[t] : top;
+		}
+		for (uint32_t t = 0; t <= k.positions[row]; t++)
+			sum += p[t] = exp(p[t] - top);
+		for (uint32_t d = 0; d < r; d++) {
+			double want = 0;
+
+			for (uint32_t t = 0; t <= k.positions[row]; t++)
+				want += p[t] / sum * cached(&v, row, t)[first + d];
+			close_to(want, y[i * r + d], 4);
+		}
+	}
+	assert_float_equal(y[n * heads * r], GUARD, 0);
+	free(p);
+	ops->release(b->self, q);
+	ops->release(b->self, y);
+	ops->release(b->self, plain_v);
+	ops->release(b->self, v.kv.data);
+	free_cache(b, &k);
+}
+
+/* From one head for all to a head for each, with more sharing than a piece of work takes. */
+static void heads_share_keys_and_values_in_groups(void **state)
+{
+	static const uint32_t groups[] = {1, 2, 3, 8}, sharing[] = {1, 4, 7, 8, 9, 70};
+	static const uint32_t contexts[] = {1, 63, 64, 65, 200};
+
+	for (size_t m = 0; m < DS_ARRAY_SIZE(member_counts); m++) {
+		struct bench b = begin(member_counts[m]);
+
+		for (size_t g = 0; g < DS_ARRAY_SIZE(groups); g++)
+			for (size_t s = 0; s < DS_ARRAY_SIZE(sharing); s++)
+				check_grouped(&b, dtypes[(g + s) % 3], s % 2 ? 1 : 3, groups[g], sharing[s],
+					      contexts[(g + s) % DS_ARRAY_SIZE(contexts)], g % 2 ? 16 : 100);
+		check_grouped(&b, DS_DTYPE_F32, 0, 2, 2, 8, 4);
+		end(&b);
+	}
+}
+
+/* Keys that are all the same weigh all positions alike: sums of small integers over 2^k positions are exact. */
+static void equal_keys_give_the_mean_to_the_last_bit(void **state)
+{
+	enum { CONTEXT = 128, GROUPS = 2, DIM = 20, WIDTH = GROUPS * DIM };
+	struct bench b = begin(2);
+
+	for (size_t d = 0; d < DS_ARRAY_SIZE(dtypes); d++) {
+		struct cache k = new_cache(&b, dtypes[d], 1, CONTEXT, 16, WIDTH);
+		struct cache v = new_cache(&b, dtypes[d], 1, CONTEXT, 16, WIDTH);
+		float *q = values(&b, 2 * WIDTH), *y = values(&b, 2 * WIDTH);
+		struct ds_attention op = {y, q, &k.kv, &v.kv, &k.rows, 2 * GROUPS, GROUPS, DIM, 0.125f};
+
+		memset(k.kv.data, 0, (size_t)CONTEXT * WIDTH * ds_dtype_size(dtypes[d]));
+		v.pages[0] = k.pages[0];
+		ops->attention(b.self, &op);
+		for (uint32_t i = 0; i < 2 * WIDTH; i++) {
+			double sum = 0;
+
+			for (uint32_t t = 0; t < CONTEXT; t++)
+				sum += cached(&v, 0, t)[i / (2 * DIM) * DIM + i % DIM];
+			assert_true(y[i] == sum / CONTEXT);
+		}
+		ops->release(b.self, q);
+		ops->release(b.self, y);
+		free_cache(&b, &k);
+		free_cache(&b, &v);
+	}
+	end(&b);
+}
+
 static void what_is_stored_lies_at_its_position(void **state)
 {
 	static const uint32_t width = 21;
@@ -455,7 +665,7 @@ static void what_is_stored_lies_at_its_position(void **state)
 	end(&b);
 }
 
-static void a_rotation_turns_pairs_by_their_angle(void **state)
+static void check_rotation(bool halves)
 {
 	static const uint32_t positions[] = {0, 1, 7, 4000, 100000}, heads = 3, width = 10, stride = 17;
 	struct bench b = begin(2);
@@ -469,6 +679,7 @@ static void a_rotation_turns_pairs_by_their_angle(void **state)
 		.width = width,
 		.row_stride = heads * stride,
 		.head_stride = stride,
+		.halves = halves,
 	};
 
 	memcpy(before, x, 5 * heads * stride * sizeof(*x));
@@ -478,15 +689,43 @@ static void a_rotation_turns_pairs_by_their_angle(void **state)
 
 		for (uint32_t p = 0; p < width / 2; p++) {
 			double angle = (float)positions[i / heads] * f[p];
+			uint32_t one = halves ? p : 2 * p, other = halves ? p + width / 2 : 2 * p + 1;
 
-			close_to(was[2 * p] * cos(angle) - was[2 * p + 1] * sin(angle), is[2 * p], 2);
-			close_to(was[2 * p] * sin(angle) + was[2 * p + 1] * cos(angle), is[2 * p + 1], 2);
+			close_to(was[one] * cos(angle) - was[other] * sin(angle), is[one], 2);
+			close_to(was[one] * sin(angle) + was[other] * cos(angle), is[other], 2);
 		}
 		assert_memory_equal(was + width, is + width, (stride - width) * sizeof(*x));
 	}
 	ops->release(b.self, x);
 	ops->release(b.self, before);
 	ops->release(b.self, f);
+	end(&b);
+}
+
+static void a_rotation_turns_pairs_by_their_angle(void **state)
+{
+	check_rotation(false);
+}
+
+static void a_rotation_of_halves_turns_pairs_half_a_head_apart(void **state)
+{
+	check_rotation(true);
+}
+
+static void a_bias_is_added_to_every_row(void **state)
+{
+	struct bench b = begin(3);
+	uint32_t width = 5003, n = 9;
+	float *y = values(&b, n * width), *before = values(&b, n * width), *bias = values(&b, width);
+
+	memcpy(before, y, n * width * sizeof(*y));
+	ops->add_bias(b.self, y, bias, width, n);
+	for (uint32_t i = 0; i < n * width; i++)
+		assert_true(y[i] == before[i] + bias[i % width]);
+	assert_float_equal(y[n * width], GUARD, 0);
+	ops->release(b.self, y);
+	ops->release(b.self, before);
+	ops->release(b.self, bias);
 	end(&b);
 }
 
@@ -669,6 +908,29 @@ static void a_plan_keeps_the_rows_of_the_checkpoint(void **state)
 	assert_memory_equal(src, dst, sizeof(src));
 }
 
+static void rows_of_blocks_are_planned_as_they_are(void **state)
+{
+	struct ds_layout layout;
+	struct ds_error err;
+
+	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype < DS_N_DTYPES; dtype++) {
+		struct ds_tensor_desc t = {"w", dtype, 3, {2, 3, 768, 1}};
+
+		assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), 0);
+		assert_int_equal(layout.id, 0);
+		assert_int_equal(layout.block_rows, 1);
+		assert_int_equal(layout.block_size, 768 / ds_dtype_info(dtype)->block * ds_dtype_info(dtype)->size);
+		assert_int_equal(layout.size, 6 * layout.block_size);
+		t.shape[2] = 700; /* fills no block of quantised types; FP8 pads its last one */
+		if (ds_dtype_is_float(dtype) || dtype == DS_DTYPE_FP8) {
+			assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), 0);
+		} else {
+			assert_int_equal(ops->plan(&t, DS_PRECISION_FAST, &layout, &err), -EINVAL);
+			assert_non_null(strstr(err.text, "its rows of 700 do not fill"));
+		}
+	}
+}
+
 /* Every operation once, as a step of decoding or prefill would: @n rows. */
 static void step(struct bench *b, struct cache *c, uint32_t n, float *x, float *y, uint32_t *ids)
 {
@@ -686,6 +948,8 @@ static void step(struct bench *b, struct cache *c, uint32_t n, float *x, float *
 	ops->rope(b->self, &(struct ds_rope){x, table, &c->rows, 1, 32, 32, 32});
 	ops->kv_store(b->self, &c->kv, x, 0, &c->rows);
 	ops->latent_attention(b->self, &(struct ds_latent_attention){y, x, x, 32, 32, &c->kv, &c->rows, 1, 24, 8, 1});
+	ops->attention(b->self, &(struct ds_attention){y, x, &c->kv, &c->kv, &c->rows, 4, 2, 16, 1});
+	ops->add_bias(b->self, y, table, 32, n);
 	ops->swiglu(b->self, y, x, x, n * 32);
 	ops->gather(b->self, y, x, zeros, 32, n);
 	assert_int_equal(ops->sync(b->self, NULL), 0);
@@ -766,8 +1030,10 @@ static void a_tensor_beyond_memory_is_refused(void **state)
 	assert_non_null(strstr(err.text, "w is larger"));
 	t.n_dims = 5;
 	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EINVAL);
+	t.n_dims = 1;
+	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EOVERFLOW);
 	t.n_dims = 2;
-	t.dtype = 9;
+	t.dtype = DS_N_DTYPES;
 	assert_int_equal(ops->plan(&t, DS_PRECISION_EXACT, &layout, &err), -EINVAL);
 }
 
@@ -794,10 +1060,16 @@ int main(void)
 		cmocka_unit_test(a_matmul_of_any_shape_is_right),
 		cmocka_unit_test(every_head_meets_its_own_matrix),
 		cmocka_unit_test(every_pair_meets_the_expert_it_chose),
+		cmocka_unit_test(quantised_weights_do_in_every_operation),
+		cmocka_unit_test(matrices_may_lie_in_different_places),
 		cmocka_unit_test(a_sum_of_experts_is_weighted),
 		cmocka_unit_test(attention_sees_each_position_up_to_its_own),
+		cmocka_unit_test(heads_share_keys_and_values_in_groups),
+		cmocka_unit_test(equal_keys_give_the_mean_to_the_last_bit),
 		cmocka_unit_test(what_is_stored_lies_at_its_position),
 		cmocka_unit_test(a_rotation_turns_pairs_by_their_angle),
+		cmocka_unit_test(a_rotation_of_halves_turns_pairs_half_a_head_apart),
+		cmocka_unit_test(a_bias_is_added_to_every_row),
 		cmocka_unit_test(a_norm_divides_by_the_root_of_the_mean_square),
 		cmocka_unit_test(a_gate_is_a_sigmoid_weighted_unit),
 		cmocka_unit_test(rows_are_picked_by_token_and_by_index),
@@ -806,6 +1078,7 @@ int main(void)
 		cmocka_unit_test(a_tie_goes_to_the_lowest_expert),
 		cmocka_unit_test(scores_that_are_no_numbers_still_choose_experts),
 		cmocka_unit_test(a_plan_keeps_the_rows_of_the_checkpoint),
+		cmocka_unit_test(rows_of_blocks_are_planned_as_they_are),
 		cmocka_unit_test(steps_ask_for_no_memory),
 		cmocka_unit_test(more_pairs_than_ever_find_room),
 		cmocka_unit_test(the_instruction_set_can_be_asked_for),

@@ -17,7 +17,7 @@ enum { BLOCK_ROWS = 3, MARK = 16 };
 
 static uint64_t row_size(const struct ds_tensor_desc *t)
 {
-	return t->shape[t->n_dims - 1] * ds_dtype_size(t->dtype);
+	return ds_row_size(t->dtype, t->shape[t->n_dims - 1]);
 }
 
 static uint64_t count_rows(const struct ds_tensor_desc *t)
@@ -280,6 +280,211 @@ static void sixteen_bits_widen_exactly(void **state)
 	}
 }
 
+/* The bytes of file @file from @offset on, of which there may be many more than FILE_SIZE. */
+static const uint8_t *bytes_of(unsigned file, uint64_t offset, size_t size)
+{
+	static uint16_t words[3 << 20];
+
+	assert_true(offset % 2 == 0 && size <= sizeof(words));
+	for (uint64_t i = 0; i < size; i += 2)
+		words[i / 2] = word_at(file, offset + i);
+	return (const uint8_t *)words;
+}
+
+/* Let file @file have @size bytes. */
+static void extend(struct checkpoint *c, unsigned file, uint64_t size)
+{
+	assert_int_equal(pwrite(c->files[file].fd, bytes_of(file, 0, size), size, 0), size);
+	c->files[file].size = size;
+}
+
+static void rows_of_every_type_stay_as_they_are(void **state)
+{
+	for (uint32_t type = DS_DTYPE_F32; type < DS_DTYPE_FP8; type++) {
+		struct checkpoint *c;
+		void *fresh = NULL;
+		ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+		uint64_t size = 3 * ds_row_size((enum ds_dtype)type, 512), n;
+		uint32_t t;
+
+		assert_int_equal(setup(&fresh), 0);
+		c = fresh;
+		assert_int_equal(add(c, "plain", (enum ds_dtype)type, 3, 512, &t, NULL), 0);
+		assert_int_equal(
+			part(c, (struct ds_part){.tensor = t, .n_rows = 3, .offset = 6, .dtype = (enum ds_dtype)type},
+			     NULL),
+			0);
+		image = build(c);
+		assert_int_equal(ds_image_tensor(image, "plain")->size, size);
+		assert_memory_equal((const char *)ds_image_data(image, &n) + ds_image_tensor(image, "plain")->offset,
+				    bytes_of(0, 6, size), size);
+		assert_int_equal(teardown(&fresh), 0);
+	}
+}
+
+static void rows_of_every_type_widen_exactly(void **state)
+{
+	for (uint32_t type = DS_DTYPE_F32; type < DS_DTYPE_FP8; type++) {
+		struct checkpoint *c;
+		void *fresh = NULL;
+		ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+		uint64_t size = ds_row_size((enum ds_dtype)type, 512);
+		float want[512];
+		uint32_t t;
+
+		assert_int_equal(setup(&fresh), 0);
+		c = fresh;
+		assert_int_equal(add(c, "plain", DS_DTYPE_F32, 4, 512, &t, NULL), 0);
+		assert_int_equal(
+			part(c, (struct ds_part){.tensor = t, .n_rows = 4, .offset = 6, .dtype = (enum ds_dtype)type},
+			     NULL),
+			0);
+		image = build(c);
+		for (uint64_t r = 0; r < 4; r++) {
+			ds_dequantize_row(want, bytes_of(0, 6 + r * size, size), (enum ds_dtype)type, 512);
+			assert_memory_equal(element(image, "plain", r, 0), want, sizeof(want));
+		}
+		assert_int_equal(teardown(&fresh), 0);
+	}
+}
+
+/* A chunk of filling ends in the middle of a block of the file. */
+static void quantised_parts_turn_into_floats(void **state)
+{
+	enum { ROWS = 1024, COLS = 2000 };
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint64_t size = ds_row_size(DS_DTYPE_Q4_0, ROWS);
+	static float want[COLS][ROWS];
+	uint32_t t;
+
+	extend(c, 0, COLS * size);
+	assert_int_equal(add(c, "plain", DS_DTYPE_F32, ROWS, COLS, &t, NULL), 0);
+	assert_int_equal(
+		part(c, (struct ds_part){.tensor = t, .n_rows = ROWS, .dtype = DS_DTYPE_Q4_0, .transposed = true}, NULL),
+		0);
+	image = build(c);
+	for (uint64_t k = 0; k < COLS; k++)
+		ds_dequantize_row(want[k], bytes_of(0, k * size, size), DS_DTYPE_Q4_0, ROWS);
+	for (uint64_t r = 0; r < ROWS; r++)
+		for (uint64_t k = 0; k < COLS; k += 7)
+			assert_memory_equal(element(image, "plain", r, k), &want[k][r], sizeof(float));
+}
+
+/* Rows of two halves, one after the other in the file, are interleaved: as many parts as a permutation needs. */
+static void rows_may_lie_apart(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint32_t t, u;
+
+	assert_int_equal(add(c, "plain", DS_DTYPE_BF16, 8, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 100, 40, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 4, 4, 0, 120, 40, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(add(c, "plain too", DS_DTYPE_F32, 3, 64, &u, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){u, 0, 3, 1, 2000, 70, DS_DTYPE_Q8_0, false}, NULL), 0);
+	image = build(c);
+	for (uint64_t r = 0; r < 4; r++)
+		for (uint64_t k = 0; k < 10; k++) {
+			assert_int_equal(half(image, "plain", r, k), word_at(0, 100 + 40 * r + 2 * k));
+			assert_int_equal(half(image, "plain", 4 + r, k), word_at(0, 120 + 40 * r + 2 * k));
+		}
+	for (uint64_t r = 0; r < 3; r++) {
+		float want[64];
+
+		ds_dequantize_row(want, bytes_of(1, 2000 + 70 * r, 68), DS_DTYPE_Q8_0, 64);
+		assert_memory_equal(element(image, "plain too", r, 0), want, sizeof(want));
+	}
+}
+
+/* Element (@row, @col) of a matrix of @cols e4m3 bytes a row at @offset of the first file, its scales being at 500000 of
+ * the second: one for each 100 rows and 128 columns. */
+static float fp8_element(uint64_t offset, uint64_t cols, uint64_t row, uint64_t col)
+{
+	uint64_t at = offset + row * cols + col, tile = row / 100 * ((cols + 127) / 128) + col / 128;
+	uint8_t byte = (uint8_t)(word_at(0, at) >> 8 * (at % 2));
+	float scale;
+
+	memcpy(&scale, bytes_of(1, 500000 + tile * sizeof(float), sizeof(float)), sizeof(scale));
+	return scale * ds_e4m3_to_f32(byte);
+}
+
+/* Rows [150, 450) of a matrix of 300 columns: partial tiles at every side. */
+static struct ds_part fp8_part(uint32_t tensor, uint64_t n_rows, bool transposed)
+{
+	return (struct ds_part){
+		.tensor = tensor,
+		.n_rows = n_rows,
+		.offset = 1000 + 150 * 300,
+		.dtype = DS_DTYPE_FP8,
+		.transposed = transposed,
+		.scales = {.file = 1, .offset = 500000, .tile_rows = 100, .tile_cols = 128, .first_row = 150, .cols = 300},
+	};
+}
+
+static void fp8_gets_its_scales_into_its_blocks(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint32_t t;
+
+	assert_int_equal(add(c, "plain", DS_DTYPE_FP8, 300, 300, &t, NULL), 0);
+	assert_int_equal(part(c, fp8_part(t, 300, false), NULL), 0);
+	image = build(c);
+	assert_int_equal(ds_image_tensor(image, "plain")->size, 300 * 3 * 132);
+	for (uint64_t r = 0; r < 300; r++) {
+		const char *data = ds_image_data(image, &(uint64_t){0});
+		const struct ds_block_fp8 *blocks =
+			(const void *)(data + ds_image_tensor(image, "plain")->offset + r * 3 * 132);
+		float got[384];
+
+		ds_dequantize_row(got, blocks, DS_DTYPE_FP8, 384);
+		for (uint64_t k = 0; k < 300; k++) {
+			float want = fp8_element(1000, 300, 150 + r, k);
+
+			assert_memory_equal(&got[k], &want, sizeof(want));
+		}
+		for (uint64_t k = 300 - 256; k < 128; k++)
+			assert_int_equal(blocks[2].qs[k], 0);
+	}
+}
+
+static void fp8_becomes_floats_turned_or_not(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint32_t t, u;
+
+	assert_int_equal(add(c, "plain", DS_DTYPE_F32, 200, 300, &t, NULL), 0);
+	assert_int_equal(part(c, fp8_part(t, 200, false), NULL), 0);
+	assert_int_equal(add(c, "plain too", DS_DTYPE_F32, 300, 200, &u, NULL), 0);
+	assert_int_equal(part(c, fp8_part(u, 300, true), NULL), 0);
+	image = build(c);
+	for (uint64_t r = 0; r < 200; r++)
+		for (uint64_t k = 0; k < 300; k++) {
+			float want = fp8_element(1000, 300, 150 + r, k);
+
+			assert_memory_equal(element(image, "plain", r, k), &want, sizeof(want));
+			assert_memory_equal(element(image, "plain too", k, r), &want, sizeof(want));
+		}
+}
+
+static void fp8_without_scales_is_what_it_says(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint32_t t;
+
+	assert_int_equal(add(c, "plain", DS_DTYPE_F32, 2, 100, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){.tensor = t, .n_rows = 2, .dtype = DS_DTYPE_FP8}, NULL), 0);
+	image = build(c);
+	for (uint64_t i = 0; i < 200; i++) {
+		float want = ds_e4m3_to_f32((uint8_t)(word_at(0, i) >> 8 * (i % 2)));
+
+		assert_memory_equal(element(image, "plain", i / 100, i % 100), &want, sizeof(want));
+	}
+}
+
 /* Larger than a chunk of filling: the seams must not show, not even in what is turned. */
 static void a_tensor_of_many_chunks_arrives(void **state)
 {
@@ -289,14 +494,8 @@ static void a_tensor_of_many_chunks_arrives(void **state)
 	uint32_t plain, turned;
 	uint64_t size = 2ull * ROWS * COLS;
 
-	for (unsigned f = 0; f < N_FILES; f++) {
-		ds_cleanup(ds_freep) uint16_t *words = malloc(size);
-
-		for (uint64_t i = 0; i < size; i += 2)
-			words[i / 2] = word_at(f, i);
-		assert_int_equal(pwrite(c->files[f].fd, words, size, 0), size);
-		c->files[f].size = size;
-	}
+	for (unsigned f = 0; f < N_FILES; f++)
+		extend(c, f, size);
 	assert_int_equal(add(c, "blocks", DS_DTYPE_BF16, ROWS, COLS, &plain, NULL), 0);
 	assert_int_equal(part(c, (struct ds_part){plain, 0, ROWS, 0, 0, 0, DS_DTYPE_BF16, false}, NULL), 0);
 	assert_int_equal(add(c, "turned", DS_DTYPE_F32, ROWS, COLS, &turned, NULL), 0);
@@ -362,11 +561,12 @@ static void tensors_that_cannot_be_are_refused(void **state)
 	struct ds_tensor_desc wrong[] = {
 		{"", DS_DTYPE_F32, 1, {1, 1, 1, 1}},           {NULL, DS_DTYPE_F32, 1, {1, 1, 1, 1}},
 		{long_name, DS_DTYPE_F32, 1, {1, 1, 1, 1}},    {"t", (enum ds_dtype)0, 1, {1, 1, 1, 1}},
-		{"t", (enum ds_dtype)4, 1, {1, 1, 1, 1}},      {"t", DS_DTYPE_F32, 0, {1, 1, 1, 1}},
+		{"t", DS_N_DTYPES, 1, {1, 1, 1, 1}},           {"t", DS_DTYPE_F32, 0, {1, 1, 1, 1}},
 		{"t", DS_DTYPE_F32, 5, {1, 1, 1, 1}},          {"t", DS_DTYPE_BF16, 1, {1, 1, 1, 1}},
 		{"t", DS_DTYPE_F32, 2, {0, 1, 1, 1}},          {"t", DS_DTYPE_F32, 2, {1, 0, 1, 1}},
 		{"t", DS_DTYPE_F32, 2, {1ull << 60, 8, 1, 1}}, {"t", DS_DTYPE_F32, 3, {1ull << 32, 1ull << 32, 1, 1}},
-		{"t", DS_DTYPE_F32, 1, {1ull << 30, 1, 1, 1}},
+		{"t", DS_DTYPE_F32, 1, {1ull << 30, 1, 1, 1}}, {"t", DS_DTYPE_Q4_0, 2, {2, 33, 1, 1}},
+		{"t", DS_DTYPE_Q4_K, 2, {2, 128, 1, 1}},       {"t", DS_DTYPE_FP8, 2, {1ull << 60, 1, 1, 1}},
 	};
 	uint32_t t;
 
@@ -404,6 +604,76 @@ static void parts_that_cannot_be_are_refused(void **state)
 					      "the file has 1048576");
 		assert_int_equal(part(c, strange, &err), -ENOTSUP);
 		assert_string_equal(err.text, "first: tensor t cannot be converted from F16 to BF16");
+	}
+}
+
+/* What a hostile checkpoint may say of strides, blocks and scales: each would read past a file or never end. */
+static void hostile_parts_are_refused(void **state)
+{
+	struct checkpoint *c = *state;
+	const struct ds_scales good = {.file = 1, .tile_rows = 128, .tile_cols = 128, .cols = 512};
+	uint32_t q4, fp8, f32, bf16, odd;
+
+	assert_int_equal(add(c, "q4", DS_DTYPE_Q4_K, 8, 512, &q4, NULL), 0);
+	assert_int_equal(add(c, "fp8", DS_DTYPE_FP8, 8, 512, &fp8, NULL), 0);
+	assert_int_equal(add(c, "f32", DS_DTYPE_F32, 8, 512, &f32, NULL), 0);
+	assert_int_equal(add(c, "bf16", DS_DTYPE_BF16, 8, 512, &bf16, NULL), 0);
+	assert_int_equal(add(c, "odd", DS_DTYPE_F32, 8, 100, &odd, NULL), 0);
+	{
+		const struct ds_part good_fp8 = {.tensor = fp8, .n_rows = 8, .dtype = DS_DTYPE_FP8, .scales = good};
+		struct {
+			struct ds_part part;
+			int code;
+			const char *sentence;
+		} wrong[] = {
+			{{.tensor = q4, .n_rows = 8, .stride = 287, .dtype = DS_DTYPE_Q4_K}, -EINVAL, "287 bytes apart"},
+			{{.tensor = q4, .n_rows = 8, .stride = FILE_SIZE, .dtype = DS_DTYPE_Q4_K}, -EINVAL, "needs 7340320"},
+			{{.tensor = q4, .n_rows = 8, .stride = 1ull << 62, .dtype = DS_DTYPE_Q4_K}, -EINVAL, "needs 18446744"},
+			{{.tensor = q4, .n_rows = 8, .offset = FILE_SIZE - 8 * 288 + 1, .dtype = DS_DTYPE_Q4_K}, -EINVAL, "needs 2304"},
+			{{.tensor = q4, .n_rows = 8, .dtype = DS_DTYPE_Q5_K}, -ENOTSUP, "from Q5_K to Q4_K"},
+			{{.tensor = q4, .n_rows = 8, .dtype = DS_DTYPE_Q4_K, .transposed = true}, -ENOTSUP, "turned Q4_K to Q4_K"},
+			{{.tensor = q4, .n_rows = 8, .dtype = DS_DTYPE_Q4_K, .scales = good}, -EINVAL, "of type Q4_K has scales"},
+			{{.tensor = f32, .n_rows = 8, .dtype = (enum ds_dtype)99}, -ENOTSUP, "from an unknown type to F32"},
+			{{.tensor = f32, .n_rows = 8, .dtype = DS_DTYPE_Q8_0, .transposed = true}, -EINVAL, "not whole blocks of Q8_0"},
+			{{.tensor = odd, .n_rows = 8, .dtype = DS_DTYPE_Q8_0}, -EINVAL, "not whole blocks of Q8_0"},
+			{{.tensor = bf16, .n_rows = 8, .dtype = DS_DTYPE_F16}, -ENOTSUP, "from F16 to BF16"},
+			{{.tensor = bf16, .n_rows = 8, .dtype = DS_DTYPE_BF16, .transposed = true, .stride = 64}, -EINVAL, "turned rows"},
+			{good_fp8, -EINVAL, "99 x 0"},
+			{good_fp8, -EINVAL, "0 x 128"},
+			{good_fp8, -EINVAL, "in file 2"},
+			{good_fp8, -EINVAL, "512 columns and scales for 511"},
+			{good_fp8, -EINVAL, "scales for 1152921504606846976"},
+			{good_fp8, -ENOTSUP, "for each 100 columns"},
+			{good_fp8, -EINVAL, "second: the scales of tensor fp8 need 16 bytes"},
+			{good_fp8, -EINVAL, "second: the scales of tensor fp8 need 1048592 bytes from byte 0"},
+			{good_fp8, -EINVAL, "the scales of tensor fp8 need 18446744073709551615"},
+			{good_fp8, -EINVAL, "the scales of tensor fp8 need 16 bytes from byte 18446744073709551615"},
+			{{.tensor = fp8, .n_rows = 8, .dtype = DS_DTYPE_BF16}, -ENOTSUP, "from BF16 to FP8"},
+		};
+		struct ds_scales *s[] = {&wrong[12].part.scales, &wrong[13].part.scales, &wrong[14].part.scales,
+					 &wrong[15].part.scales, &wrong[16].part.scales, &wrong[17].part.scales,
+					 &wrong[18].part.scales, &wrong[19].part.scales, &wrong[20].part.scales,
+					 &wrong[21].part.scales};
+
+		s[0]->tile_rows = 99;
+		s[0]->tile_cols = 0;
+		s[1]->tile_rows = 0;
+		s[2]->file = 2;
+		s[3]->cols = 511;
+		s[4]->cols = 1ull << 60;
+		s[5]->tile_cols = 100;
+		s[6]->offset = FILE_SIZE - 15;
+		s[7]->first_row = FILE_SIZE / 16 * 128;
+		s[8]->first_row = UINT64_MAX - 3;
+		s[9]->offset = UINT64_MAX;
+		for (size_t i = 0; i < DS_ARRAY_SIZE(wrong); i++) {
+			struct ds_error err = {""};
+
+			assert_int_equal(part(c, wrong[i].part, &err), wrong[i].code);
+			if (!strstr(err.text, wrong[i].sentence))
+				fail_msg("%zu: \"%s\" does not say \"%s\"", i, err.text, wrong[i].sentence);
+		}
+		assert_int_equal(part(c, good_fp8, NULL), 0);
 	}
 }
 
@@ -501,12 +771,20 @@ int main(void)
 		TEST(parts_may_come_in_any_order_from_any_file),
 		TEST(a_transposed_part_is_turned),
 		cmocka_unit_test(sixteen_bits_widen_exactly),
+		cmocka_unit_test(rows_of_every_type_stay_as_they_are),
+		cmocka_unit_test(rows_of_every_type_widen_exactly),
+		TEST(quantised_parts_turn_into_floats),
+		TEST(rows_may_lie_apart),
+		TEST(fp8_gets_its_scales_into_its_blocks),
+		TEST(fp8_becomes_floats_turned_or_not),
+		TEST(fp8_without_scales_is_what_it_says),
 		TEST(a_tensor_of_many_chunks_arrives),
 		TEST(a_file_that_shrinks_while_it_is_read_is_told),
 		TEST(filling_ends_when_nobody_listens),
 		TEST(parameters_are_counted),
 		TEST(tensors_that_cannot_be_are_refused),
 		TEST(parts_that_cannot_be_are_refused),
+		TEST(hostile_parts_are_refused),
 		cmocka_unit_test(every_row_is_given_exactly_once),
 		TEST(a_name_given_twice_is_refused),
 		TEST(a_backend_that_contradicts_itself_is_refused),

@@ -23,7 +23,8 @@ static int read_chat(struct chat *c, const char *text, struct ds_error *err)
 {
 	c->json = json_loads(text, JSON_ALLOW_NUL, NULL);
 	assert_non_null(c->json);
-	return ds_chat_new(&c->chat, json_object_get(c->json, "messages"), json_object_get(c->json, "tools"), err);
+	return ds_chat_new(&c->chat, json_object_get(c->json, "messages"), json_object_get(c->json, "tools"),
+			   json_object_get(c->json, "thinking"), err);
 }
 
 static void a_conversation_is_read_whole(void **state)
@@ -92,6 +93,8 @@ static void what_is_wrong_is_named_by_its_path(void **state)
 		{"{\"messages\": [{\"role\": \"assistant\", \"tool_calls\": [{\"function\": {\"name\": \"f\"}}]}]}",
 		 "messages[0].tool_calls[0].function: needs name and arguments"},
 		{"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"tools\": {}}", "tools: not an array"},
+		{"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"thinking\": 1}",
+		 "thinking: not true or false"},
 		{"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"tools\": [{}]}", "tools[0].type"},
 		{"{\"messages\": [{\"role\": \"user\", \"content\": \"\"}], \"tools\": [{\"type\": \"function\"}]}",
 		 "tools[0].function.name: missing"},
@@ -114,6 +117,27 @@ static void what_is_wrong_is_named_by_its_path(void **state)
 	}
 }
 
+static void thinking_is_wanted_or_not_or_left_open(void **state)
+{
+	static const struct {
+		const char *text;
+		enum ds_thinking thinking;
+	} cases[] = {
+		{"", DS_THINKING_DEFAULT},
+		{", \"thinking\": true", DS_THINKING_ON},
+		{", \"thinking\": false", DS_THINKING_OFF},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		ds_cleanup(chat_deinit) struct chat c = {NULL, NULL};
+		char text[128];
+
+		snprintf(text, sizeof(text), "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]%s}", cases[i].text);
+		assert_int_equal(read_chat(&c, text, NULL), 0);
+		assert_int_equal(ds_chat_conversation(c.chat)->thinking, cases[i].thinking);
+	}
+}
+
 static void null_is_as_good_as_absent(void **state)
 {
 	ds_cleanup(chat_deinit) struct chat c = {NULL, NULL};
@@ -132,6 +156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_conversation_is_read_whole),
 		cmocka_unit_test(what_is_wrong_is_named_by_its_path),
+		cmocka_unit_test(thinking_is_wanted_or_not_or_left_open),
 		cmocka_unit_test(null_is_as_good_as_absent),
 	};
 

@@ -171,8 +171,8 @@ static void defaults_are_what_the_tables_say(void **state)
 	assert_string_equal(config->log_level, "info");
 	assert_string_equal(config->default_model, "");
 	assert_string_equal(config->plugins[0], "format-safetensors");
-	assert_string_equal(config->plugins[4], "dialect-deepseek-r1");
-	assert_null(config->plugins[5]);
+	assert_string_equal(config->plugins[6], "dialect-deepseek");
+	assert_null(config->plugins[7]);
 	assert_int_equal(json_object_size(config->plugin_options), 0);
 	assert_int_equal(ds_config_parse_model(config, "d/m.yaml", "name: a\npath: x", 15, &problems), 0);
 	assert_string_equal(config->models[0].path, "d/x");

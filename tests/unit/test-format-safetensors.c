@@ -150,15 +150,185 @@ static void a_prediction_block_that_is_not_there_is_not_counted(void **state)
 	assert_null(checkpoint_find(c, "mtp.0.hidden_norm"));
 }
 
-static void tied_embeddings_are_also_the_output(void **state)
+static void tied_embeddings_are_there_once(void **state)
 {
-	const struct change change = {"lm_head.weight"};
 	NEW_CHECKPOINT;
 
-	write_dense(c, "\"tie_word_embeddings\": true", &change);
+	/* whether or not the file repeats them */
+	write_dense(c, "\"tie_word_embeddings\": true", NULL);
 	assert_described(c);
-	assert_shape(c, "output", DS_DTYPE_BF16, 2, 24, 6, 1);
-	assert_int_equal(parts_of(c, "output", 1)->offset, parts_of(c, "token_embedding", 1)->offset);
+	assert_shape(c, "token_embedding", DS_DTYPE_BF16, 2, 24, 6, 1);
+	assert_null(checkpoint_find(c, "output"));
+}
+
+static void a_llama_is_described(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_grouped(c, "LlamaForCausalLM", GROUPED, NULL);
+	assert_described(c);
+	assert_string_equal(c->hparams.architecture, "llama");
+	assert_int_equal(c->hparams.n_kv_heads, 1);
+	assert_int_equal(c->hparams.head_dim, 4);
+	assert_int_equal(c->hparams.qkv_bias, 0);
+	assert_int_equal(c->hparams.qk_norm, 0);
+	assert_int_equal(c->hparams.context, 2048);
+	assert_int_equal(c->hparams.kv_lora + c->hparams.n_experts + c->hparams.n_mtp, 0);
+	assert_int_equal(c->n_tensors, 12);
+	assert_shape(c, "layers.0.q", DS_DTYPE_BF16, 2, 8, 6, 1);
+	assert_shape(c, "layers.0.k", DS_DTYPE_BF16, 2, 4, 6, 1);
+	assert_shape(c, "layers.0.v", DS_DTYPE_BF16, 2, 4, 6, 1);
+	assert_shape(c, "layers.0.attention_output", DS_DTYPE_BF16, 2, 6, 8, 1);
+	assert_shape(c, "layers.0.ffn_norm", DS_DTYPE_F32, 1, 6, 1, 1);
+	assert_shape(c, "layers.0.ffn_down", DS_DTYPE_BF16, 2, 6, 5, 1);
+	assert_null(checkpoint_find(c, "layers.0.q_bias"));
+}
+
+static void qwen2_has_biases_and_qwen3_norms(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_grouped(c, "Qwen2ForCausalLM", GROUPED ", \"use_sliding_window\": false, \"sliding_window\": 7", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.qkv_bias, 1);
+	assert_int_equal(c->hparams.context, 32768);
+	assert_int_equal(c->n_tensors, 15);
+	assert_shape(c, "layers.0.q_bias", DS_DTYPE_F32, 1, 8, 1, 1);
+	assert_shape(c, "layers.0.k_bias", DS_DTYPE_F32, 1, 4, 1, 1);
+	assert_shape(c, "layers.0.v_bias", DS_DTYPE_F32, 1, 4, 1, 1);
+	write_grouped(c, "Qwen3ForCausalLM", GROUPED ", \"layer_types\": [\"full_attention\"]", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.qkv_bias, 0);
+	assert_int_equal(c->hparams.qk_norm, 1);
+	assert_int_equal(c->n_tensors, 14);
+	assert_shape(c, "layers.0.q_norm", DS_DTYPE_F32, 1, 4, 1, 1);
+	assert_shape(c, "layers.0.k_norm", DS_DTYPE_F32, 1, 4, 1, 1);
+}
+
+static void biases_that_the_config_asks_for_are_all_four(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_grouped(c, "LlamaForCausalLM", GROUPED ", \"attention_bias\": true", NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.qkv_bias, 1);
+	assert_int_equal(c->n_tensors, 16);
+	assert_shape(c, "layers.0.attention_output_bias", DS_DTYPE_F32, 1, 6, 1, 1);
+}
+
+static void heads_that_the_config_leaves_out_follow_from_the_others(void **state)
+{
+	NEW_CHECKPOINT;
+
+	/* the tensors do not fit, but the hyperparameters are told first */
+	write_grouped(c, "LlamaForCausalLM", "", NULL);
+	assert_refused(c, -EINVAL, "head_dim is 3, but rotation needs an even number");
+	write_grouped(c, "LlamaForCausalLM", "\"head_dim\": 4", NULL);
+	assert_refused(c, -EINVAL, "tensor model.layers.0.self_attn.k_proj.weight has the shape [4, 6]");
+	assert_int_equal(c->hparams.n_kv_heads, 2);
+	write_grouped(c, "Qwen3ForCausalLM", "\"num_key_value_heads\": null", NULL);
+	assert_refused(c, -EINVAL, "self_attn.q_proj.weight");
+	assert_int_equal(c->hparams.n_kv_heads, 2);
+	assert_int_equal(c->hparams.head_dim, 128);
+}
+
+/* ---- FP8 ---- */
+
+static void fp8_matrices_come_with_their_scales(void **state)
+{
+	static const char matrix[] = "model.layers.0.self_attn.q_proj.weight"; /* (10, 6) */
+	const struct ds_part *part;
+	NEW_CHECKPOINT;
+
+	write_fp8(c, FP8("4, 128"), matrix, "F32", 3, 1);
+	assert_described(c);
+	assert_shape(c, "layers.0.q", DS_DTYPE_FP8, 2, 10, 6, 1);
+	part = parts_of(c, "layers.0.q", 1);
+	assert_int_equal(part->dtype, DS_DTYPE_FP8);
+	assert_int_equal(part->scales.tile_rows, 4);
+	assert_int_equal(part->scales.tile_cols, 128);
+	assert_int_equal(part->scales.first_row, 0);
+	assert_int_equal(part->scales.cols, 6);
+	/* the scales are the last tensor of the file */
+	assert_int_equal(part->scales.offset + 3 * 4, c->files[part->scales.file].size);
+	/* blocks of an image would straddle tiles of 4 columns */
+	write_fp8(c, FP8("4, 4"), matrix, "F32", 3, 2);
+	assert_described(c);
+	assert_shape(c, "layers.0.q", DS_DTYPE_F32, 2, 10, 6, 1);
+	assert_int_equal(parts_of(c, "layers.0.q", 1)->scales.tile_cols, 4);
+}
+
+static void fp8_that_is_transposed_becomes_float32(void **state)
+{
+	const struct ds_part *k, *v;
+	NEW_CHECKPOINT;
+
+	/* (20, 4): of each of the two heads 3 rows of keys and 7 of values */
+	write_fp8(c, FP8("8, 128"), "model.layers.0.self_attn.kv_b_proj.weight", "F32", 3, 1);
+	assert_described(c);
+	assert_shape(c, "layers.0.k_b", DS_DTYPE_F32, 3, 2, 4, 3);
+	assert_shape(c, "layers.0.v_b", DS_DTYPE_FP8, 3, 2, 7, 4);
+	k = parts_of(c, "layers.0.k_b", 2);
+	v = parts_of(c, "layers.0.v_b", 2);
+	assert_int_equal(k[1].scales.first_row, 10);
+	assert_int_equal(v[0].scales.first_row, 3);
+	assert_int_equal(v[1].scales.first_row, 13);
+	assert_int_equal(v[1].offset - k[0].offset, 13 * 4);
+	assert_int_equal(v[1].scales.offset, k[0].scales.offset);
+}
+
+static void fp8_that_cannot_be_understood_is_refused(void **state)
+{
+	static const struct {
+		const char *config, *matrix, *scale_type;
+		unsigned scale_rows, scale_cols;
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{"", "lm_head.weight", "F32", 1, 1, -EINVAL,
+		 "model.safetensors: tensor lm_head.weight has type F8_E4M3, but config.json has no "
+		 "quantization_config"},
+		{FP8("128, 128"), "lm_head.weight", NULL, 0, 0, -EINVAL,
+		 "tensor lm_head.weight_scale_inv is missing from the .safetensors files"},
+		{FP8("128, 128"), "lm_head.weight", "BF16", 1, 1, -ENOTSUP,
+		 "tensor lm_head.weight_scale_inv has type BF16, supported: F32"},
+		{FP8("128, 128"), "lm_head.weight", "F32", 2, 1, -EINVAL,
+		 "tensor lm_head.weight_scale_inv should have the shape [1, 1]"},
+		{FP8("8, 4"), "lm_head.weight", "F32", 3, 3, -EINVAL, "should have the shape [3, 2]"},
+		{FP8("128, 128"), "model.norm.weight", "F32", 1, 1, -ENOTSUP,
+		 "tensor model.norm.weight has type F8_E4M3, supported: F32, F16, BF16"},
+		{FP8("128"), "lm_head.weight", "F32", 1, 1, -EINVAL,
+		 "quantization_config.weight_block_size should be a list of two numbers"},
+		{FP8("128, 0"), "lm_head.weight", "F32", 1, 1, -EINVAL,
+		 "quantization_config.weight_block_size[1] should be a whole number from 1 to"},
+		{FP8("2.5, 128"), "lm_head.weight", "F32", 1, 1, -EINVAL, "weight_block_size[0] should be"},
+		{"\"quantization_config\": {\"quant_method\": \"fp8\"}", "lm_head.weight", "F32", 1, 1, -ENOTSUP,
+		 "weight_block_size should be a list"},
+		{"\"quantization_config\": {\"quant_method\": \"awq\"}", "lm_head.weight", "F32", 1, 1, -ENOTSUP,
+		 "quant_method awq with fmt e4m3 is not supported (supported: fp8 with e4m3)"},
+		{"\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}", "lm_head.weight", "F32", 1,
+		 1, -ENOTSUP, "quant_method fp8 with fmt e5m2"},
+		{"\"quantization_config\": []", "lm_head.weight", "F32", 1, 1, -EINVAL,
+		 "quantization_config should be an object"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_fp8(c, cases[i].config, cases[i].matrix, cases[i].scale_type, cases[i].scale_rows,
+			  cases[i].scale_cols);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
+static void an_expert_of_fp8_without_scales_is_named(void **state)
+{
+	const struct change change = {"model.layers.1.mlp.experts.1.up_proj.weight", "F8_E4M3"};
+	NEW_CHECKPOINT;
+
+	/* one of two, without scales: a stack that could not be read */
+	write_experts(c, EXPERTS ", " FP8("128, 128"), &change);
+	assert_refused(c, -EINVAL, "tensor model.layers.1.mlp.experts.1.up_proj.weight_scale_inv is missing");
 }
 
 static void tensors_that_do_not_fit_are_named(void **state)
@@ -183,10 +353,10 @@ static void tensors_that_do_not_fit_are_named(void **state)
 		 -EINVAL,
 		 "config.json asks for [6, 3]"},
 		{{"model.layers.0.self_attn.kv_b_proj.weight", "BF16", 20, 5}, -EINVAL, "config.json asks for [20, 4]"},
-		{{"model.layers.0.self_attn.o_proj.weight", "F8_E4M3"},
+		{{"model.layers.0.self_attn.o_proj.weight", "F8_E5M2"},
 		 -ENOTSUP,
-		 "model.safetensors: tensor model.layers.0.self_attn.o_proj.weight has type F8_E4M3, supported: F32, "
-		 "F16, BF16"},
+		 "model.safetensors: tensor model.layers.0.self_attn.o_proj.weight has type F8_E5M2, supported: F32, "
+		 "F16, BF16, F8_E4M3"},
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
@@ -449,8 +619,16 @@ static void configs_that_cannot_be_honoured_are_refused(void **state)
 		{"\"attention_bias\": true", -ENOTSUP, "attention_bias true is not supported (supported: false)"},
 		{"\"rope_scaling\": 4", -EINVAL, "rope_scaling should be an object"},
 		{"\"rope_scaling\": {}", -EINVAL, "rope_scaling.type is missing"},
-		{"\"rope_scaling\": {\"type\": \"linear\"}", -ENOTSUP,
-		 "rope_scaling.type linear is not supported (supported: yarn)"},
+		{"\"rope_scaling\": {\"type\": \"dynamic\"}", -ENOTSUP,
+		 "rope_scaling.type dynamic is not supported (supported: default, linear, llama3, yarn)"},
+		{"\"rope_scaling\": {\"type\": \"linear\"}", -EINVAL, "rope_scaling.factor is missing"},
+		{"\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"truncate\": false}", -ENOTSUP,
+		 "rope_scaling.truncate false is not supported"},
+		{"\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+		 "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}",
+		 -EINVAL, "rope_scaling.high_freq_factor is 4, allowed: above low_freq_factor (4)"},
+		{"\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}", -EINVAL,
+		 "rope_parameters.partial_rotary_factor is 0.5"},
 		{"\"rope_scaling\": {\"type\": \"yarn\"}", -EINVAL, "rope_scaling.factor is missing"},
 		{"\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 0}", -EINVAL,
 		 "rope_scaling.factor is 0, allowed: 1 to"},
@@ -485,6 +663,94 @@ static void configs_that_cannot_be_honoured_are_refused(void **state)
 	}
 }
 
+static void the_scalings_of_rotation_are_read(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_grouped(c, "LlamaForCausalLM",
+		      GROUPED
+		      ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+		      "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 64}",
+		      NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.rope_scaling, DS_ROPE_LLAMA3);
+	assert_int_equal(c->hparams.rope_original_context, 64);
+	assert_true(c->hparams.rope_factor == 8 && c->hparams.rope_low_freq_factor == 1 &&
+		    c->hparams.rope_high_freq_factor == 4);
+	write_grouped(c, "LlamaForCausalLM",
+		      GROUPED ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}, \"rope_theta\": 100000",
+		      NULL);
+	assert_described(c);
+	assert_int_equal(c->hparams.rope_scaling, DS_ROPE_LINEAR);
+	assert_true(c->hparams.rope_factor == 4 && c->hparams.rope_theta == 100000);
+}
+
+static void the_magnitude_of_yarn_follows_from_the_keys_that_are_there(void **state)
+{
+	static const struct {
+		const char *keys;
+		double magnitude;
+	} cases[] = {
+		{"", 1.138629436111989},
+		{", \"attention_factor\": 1.25", 1.25},
+		{", \"attention_factor\": null", 1.138629436111989},
+		{", \"attn_factor\": 0.8782488562869419", 1},
+		{", \"mscale\": 1.0", 1.138629436111989},
+		{", \"mscale\": 0.5, \"mscale_all_dim\": 1.0", 1.0693147180559945 / 1.138629436111989},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		char config[512];
+		NEW_CHECKPOINT;
+
+		snprintf(config, sizeof(config),
+			 GROUPED ", \"max_position_embeddings\": 77, \"rope_scaling\": {\"rope_type\": \"yarn\", "
+				 "\"factor\": 4.0%s}",
+			 cases[i].keys);
+		write_grouped(c, "Qwen3ForCausalLM", config, NULL);
+		assert_described(c);
+		assert_int_equal(c->hparams.rope_original_context, 77);
+		assert_true(c->hparams.rope_magnitude > cases[i].magnitude - 1e-6 &&
+			    c->hparams.rope_magnitude < cases[i].magnitude + 1e-6);
+	}
+}
+
+static void grouped_attention_that_cannot_be_honoured_is_refused(void **state)
+{
+	static const struct {
+		const char *architecture, *more;
+		int code;
+		const char *sentence;
+	} cases[] = {
+		{"Qwen2ForCausalLM", GROUPED ", \"use_sliding_window\": true", -ENOTSUP,
+		 "config.json: use_sliding_window true is not supported (supported: false)"},
+		{"Qwen3ForCausalLM", GROUPED ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]", -ENOTSUP,
+		 "layer_types[1] sliding_attention is not supported (supported: full_attention)"},
+		{"LlamaForCausalLM", GROUPED ", \"mlp_bias\": true", -ENOTSUP, "mlp_bias true is not supported"},
+		{"LlamaForCausalLM", GROUPED ", \"hidden_act\": \"gelu\"", -ENOTSUP,
+		 "hidden_act \"gelu\" is not supported"},
+		{"LlamaForCausalLM", GROUPED ", \"partial_rotary_factor\": 0.5", -ENOTSUP,
+		 "partial_rotary_factor 0.5 is not supported (supported: 1.0)"},
+		{"LlamaForCausalLM", GROUPED ", \"attention_bias\": 1", -EINVAL,
+		 "attention_bias should be true or false"},
+		{"LlamaForCausalLM", "\"num_key_value_heads\": 3", -EINVAL,
+		 "num_key_value_heads is 3, which does not divide num_attention_heads (2)"},
+		{"LlamaForCausalLM", "\"num_key_value_heads\": 1, \"head_dim\": 5", -EINVAL,
+		 "head_dim is 5, but rotation"},
+		{"Qwen2ForCausalLM", "\"head_dim\": 4", -EINVAL,
+		 "num_key_value_heads is 32, which does not divide num_attention_heads (2)"},
+		{"Qwen2ForCausalLM", GROUPED ", \"rope_scaling\": {\"type\": \"mrope\"}", -ENOTSUP,
+		 "rope_scaling.type mrope is not supported"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		NEW_CHECKPOINT;
+
+		write_grouped(c, cases[i].architecture, cases[i].more, NULL);
+		assert_refused(c, cases[i].code, cases[i].sentence);
+	}
+}
+
 static void configs_without_the_essential_are_refused(void **state)
 {
 	static const struct {
@@ -496,9 +762,9 @@ static void configs_without_the_essential_are_refused(void **state)
 		{"[1]", -EINVAL, "config.json: should be a JSON object"},
 		{"{}", -EINVAL, "architectures and model_type are missing"},
 		{"{\"model_type\": 3}", -EINVAL, "model_type should be a text"},
-		{"{\"architectures\": [\"LlamaForCausalLM\"]}", -ENOTSUP,
-		 "architecture LlamaForCausalLM is not supported (supported: DeepseekV2ForCausalLM, "
-		 "DeepseekV3ForCausalLM)"},
+		{"{\"architectures\": [\"MistralForCausalLM\"]}", -ENOTSUP,
+		 "architecture MistralForCausalLM is not supported (supported: DeepseekV2ForCausalLM, "
+		 "DeepseekV3ForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)"},
 		{"{\"model_type\": \"gpt2\"}", -ENOTSUP, "architecture gpt2 is not supported"},
 		{"{\"model_type\": \"deepseek_v3\"}", -EINVAL, "config.json: vocab_size is missing"},
 		{"{\"model_type\": \"deepseek_v3\", \"vocab_size\": null}", -EINVAL, "vocab_size is missing"},
@@ -532,7 +798,15 @@ int main(void)
 		cmocka_unit_test(experts_of_different_types_meet_in_float32),
 		cmocka_unit_test(a_prediction_block_is_a_layer_and_more),
 		cmocka_unit_test(a_prediction_block_that_is_not_there_is_not_counted),
-		cmocka_unit_test(tied_embeddings_are_also_the_output),
+		cmocka_unit_test(tied_embeddings_are_there_once),
+		cmocka_unit_test(a_llama_is_described),
+		cmocka_unit_test(qwen2_has_biases_and_qwen3_norms),
+		cmocka_unit_test(biases_that_the_config_asks_for_are_all_four),
+		cmocka_unit_test(heads_that_the_config_leaves_out_follow_from_the_others),
+		cmocka_unit_test(fp8_matrices_come_with_their_scales),
+		cmocka_unit_test(fp8_that_is_transposed_becomes_float32),
+		cmocka_unit_test(fp8_that_cannot_be_understood_is_refused),
+		cmocka_unit_test(an_expert_of_fp8_without_scales_is_named),
 		cmocka_unit_test(tensors_that_do_not_fit_are_named),
 		cmocka_unit_test(headers_that_contradict_the_file_are_refused),
 		cmocka_unit_test(files_that_end_too_early_are_refused),
@@ -544,6 +818,9 @@ int main(void)
 		cmocka_unit_test(yarn_is_read_however_it_is_spelled),
 		cmocka_unit_test(routers_are_read_as_their_method_says),
 		cmocka_unit_test(configs_that_cannot_be_honoured_are_refused),
+		cmocka_unit_test(the_scalings_of_rotation_are_read),
+		cmocka_unit_test(the_magnitude_of_yarn_follows_from_the_keys_that_are_there),
+		cmocka_unit_test(grouped_attention_that_cannot_be_honoured_is_refused),
 		cmocka_unit_test(configs_without_the_essential_are_refused),
 		cmocka_unit_test(a_missing_config_is_named),
 	};

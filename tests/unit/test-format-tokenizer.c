@@ -176,7 +176,7 @@ static void tokenizers_that_cannot_be_honoured_are_refused(void **state)
 		 "model.merges[0] should be"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [7]}"), -EINVAL, "model.merges[0] should be two words"},
 		{WITH("\"model\": {" VOCAB ", \"merges\": [\"aaaaaaa b\"]}"), -EINVAL,
-		 "model.merges[0] should be two words"},
+		 "aaaaaaa is not in the vocabulary"},
 		{WITH(MODEL ", \"added_tokens\": [{\"id\": 0}]"), -EINVAL, "added_tokens: content should be a text"},
 		{WITH(MODEL ", \"added_tokens\": [{\"content\": \"<s>\"}]"), -EINVAL,
 		 "the id of <s> should be a whole number"},
@@ -232,42 +232,40 @@ static void tokens_that_do_not_exist_cannot_begin_or_end(void **state)
 	}
 }
 
-static void a_dialect_is_told_by_its_marks(void **state)
+static void the_chat_template_is_handed_on(void **state)
 {
-#define SEP "<\uff5ctool\u2581sep\uff5c>"
 	static const struct {
-		const char *template, *dialect;
-		bool think_token;
+		const char *config, *file, *text;
 	} cases[] = {
-		{"\"" SEP " ```json </think>\"", "deepseek-r1"},
-		{"\"" SEP " ```json\"", "deepseek-r1", true},
-		{"\"" SEP " ```json\"", "deepseek-v3"},
-		{"\"<\uff5ctool\u2581call\u2581begin\uff5c>" SEP " </think>\"", "deepseek-v3.1"},
-		{"\"<\uff5cUser\uff5c> <\uff5cAssistant\uff5c> <think>\"", "deepseek-r1"},
-		{"\"<\uff5cUser\uff5c> <\uff5cAssistant\uff5c>\"", "deepseek-v3"},
-		{"\"\uff5cDSML\uff5c function_calls\"", "deepseek-v3.2"},
-		{"\"\uff5cDSML\uff5c tool_calls\"", "deepseek-v4"},
-		{"\"User: Assistant:\"", "deepseek-v2"},
-		{"\"<|im_start|>\"", ""},
-		{"null", ""},
-		{"[{\"name\": \"tool_use\", \"template\": \"DSML tool_calls\"}, "
-		 "{\"name\": \"default\", \"template\": \"User: Assistant:\"}]",
-		 "deepseek-v2"},
+		{"\"{{ \uff5c }}\"", NULL, "{{ \uff5c }}"},
+		{"null", NULL, ""},
+		{"[{\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"default\", \"template\": \"d\"}]", NULL,
+		 "d"},
+		{"[{\"name\": \"tool_use\", \"template\": \"t\"}, {\"name\": \"rag\", \"template\": \"r\"}]", NULL, "t"},
+		{"\"config\"", "a file\n", "a file\n"},
 	};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
 		char config[512];
 		NEW_CHECKPOINT;
 
-		snprintf(config, sizeof(config), "{\"chat_template\": %s}", cases[i].template);
-		write_tokenizer(c,
-				cases[i].think_token ? "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}"
-						     : "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}",
-				config);
+		snprintf(config, sizeof(config), "{\"chat_template\": %s}", cases[i].config);
+		write_tokenizer(c, "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}", config);
+		if (cases[i].file)
+			checkpoint_text(c, "chat_template.jinja", cases[i].file);
 		write_dense(c, "", NULL);
 		assert_described(c);
-		assert_string_equal(c->dialect, cases[i].dialect);
+		assert_string_equal(c->chat_template, cases[i].text);
 	}
+}
+
+static void a_chat_template_with_a_nul_is_refused(void **state)
+{
+	NEW_CHECKPOINT;
+
+	write_tokenizer(c, "{" MODEL ", \"pre_tokenizer\": " BYTE_LEVEL "}", NULL);
+	checkpoint_file(c, "chat_template.jinja", "a\0b", 3);
+	assert_refused(c, -EINVAL, "chat_template.jinja: holds a NUL byte");
 }
 
 #define LARGE 128000
@@ -316,6 +314,57 @@ static void a_large_vocabulary_takes_no_time(void **state)
 	assert_int_equal(c->vocabulary.n_merges, LARGE - 26);
 }
 
+static void a_tokenizer_alone_is_a_vocabulary(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_true(ds_safetensors_ops.recognizes(c->files, c->n_files));
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_int_equal(c->vocabulary.n_tokens, 12);
+	assert_string_equal(c->texts[11], "<|EOT|>");
+	assert_int_equal(c->vocabulary.n_eos, 1);
+	assert_int_equal(c->vocabulary.eos[0], 11);
+}
+
+static void numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{" MODEL ", " ADDED ", \"pre_tokenizer\": " BYTE_LEVEL "}");
+	checkpoint_text(c, "tokenizer_config.json",
+			"{\"model_max_length\": 1000000000000000019884624838656, \"add_bos_token\": true, "
+			"\"bos_token\": \"<s>\"}");
+	if (checkpoint_describe_vocabulary(c, &ds_safetensors_ops) < 0)
+		fail_msg("%s", c->error.text);
+	assert_true(c->vocabulary.add_bos);
+	assert_int_equal(c->vocabulary.bos, 0);
+}
+
+static void a_vocabulary_is_not_larger_than_its_tokens(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": 4000000000}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "a token has the id 4000000000"));
+	checkpoint_text(c, "tokenizer.json",
+			"{\"model\": {\"vocab\": {\"a\": -1}, \"merges\": []}, \"pre_tokenizer\": " BYTE_LEVEL "}");
+	assert_int_equal(checkpoint_describe_vocabulary(c, &ds_safetensors_ops), -EINVAL);
+	assert_non_null(strstr(c->error.text, "the id of a should be a whole number"));
+}
+
+static void other_files_than_json_are_another_formats(void **state)
+{
+	NEW_CHECKPOINT;
+
+	checkpoint_text(c, "tokenizer.json", "{}");
+	checkpoint_text(c, "model.gguf", "GGUF");
+	assert_false(ds_safetensors_ops.recognizes(c->files, c->n_files));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,8 +376,13 @@ int main(void)
 		cmocka_unit_test(without_a_tokenizer_config_the_ids_of_config_json_count),
 		cmocka_unit_test(tokenizers_that_cannot_be_honoured_are_refused),
 		cmocka_unit_test(tokens_that_do_not_exist_cannot_begin_or_end),
-		cmocka_unit_test(a_dialect_is_told_by_its_marks),
+		cmocka_unit_test(the_chat_template_is_handed_on),
+		cmocka_unit_test(a_chat_template_with_a_nul_is_refused),
 		cmocka_unit_test(a_large_vocabulary_takes_no_time),
+		cmocka_unit_test(a_tokenizer_alone_is_a_vocabulary),
+		cmocka_unit_test(numbers_too_large_for_any_machine_do_not_matter_where_nobody_asks),
+		cmocka_unit_test(a_vocabulary_is_not_larger_than_its_tokens),
+		cmocka_unit_test(other_files_than_json_are_another_formats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

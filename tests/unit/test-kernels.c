@@ -296,6 +296,8 @@ static void simple_passes_are_exact(void **state)
 		assert_true(k.largest(x, n) == portable.largest(x, n));
 		k.rotate(got, w, n / 2);
 		portable.rotate(want, w, n / 2);
+		k.rotate_halves(got, w, n / 2);
+		portable.rotate_halves(want, w, n / 2);
 		assert_memory_equal(want, got, (n + 1) * sizeof(*want));
 	}
 	assert_true(k.largest(x, 0) == -INFINITY);
@@ -383,6 +385,7 @@ static void the_portable_set_is_complete(void **state)
 	assert_non_null(portable.largest);
 	assert_non_null(portable.exp_sum);
 	assert_non_null(portable.rotate);
+	assert_non_null(portable.rotate_halves);
 }
 
 int main(void)

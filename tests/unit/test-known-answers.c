@@ -326,6 +326,11 @@ static void dialect_finish(void *self, const struct ds_output_writer *w)
 	w->write(w->self, DS_OUTPUT_CONTENT, ".", 1);
 }
 
+static bool dialect_recognizes(const struct ds_habits *habits)
+{
+	return strstr(habits->chat_template, "mine") && habits->added_tokens[0] && !habits->added_tokens[1];
+}
+
 static void a_dialect_renders_and_parses(void **state)
 {
 	static const struct ds_dialect_ops ops = {.size = sizeof(ops),
@@ -333,7 +338,8 @@ static void a_dialect_renders_and_parses(void **state)
 						  .open = dialect_open,
 						  .feed = dialect_feed,
 						  .finish = dialect_finish,
-						  .close = free};
+						  .close = free,
+						  .recognizes = dialect_recognizes};
 	static const struct answer answers[] = {
 		{"{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}",
 		 "{\"prompt\": \"Uhi\", \"thinking\": true}", NULL},
@@ -359,6 +365,10 @@ static void a_dialect_renders_and_parses(void **state)
 		{"{\"output\": [\"?\"]}", "{\"content\": \".\"}", "arguments came before the name"},
 		{"{\"output\": [{\"text\": \"a\"}]}", "{\"content\": \".\"}", "not made of texts"},
 		{"{\"output\": \"a\"}", "{\"content\": \".\"}", "\"output\" is not an array"},
+		{"{\"chat_template\": \"mine\", \"added_tokens\": [\"a\"]}", "{\"recognized\": true}", NULL},
+		{"{\"chat_template\": \"mine\"}", "{\"recognized\": true}", "recognized: expected true, got false"},
+		{"{\"chat_template\": 1}", "{\"recognized\": true}", "\"chat_template\" is not a text"},
+		{"{\"chat_template\": \"\", \"added_tokens\": [1]}", "{}", "\"added_tokens\" is not made of texts"},
 		{"{\"output\": [], \"messages\": []}", "{\"content\": \".\"}", "unknown key \"messages\""},
 	};
 
@@ -389,7 +399,7 @@ static int format_describe(const struct ds_host *host, const struct ds_file *fil
 	if (r == 0)
 		r = b->vocabulary(b->self, &vocabulary, err);
 	if (r == 0)
-		r = b->dialect(b->self, "d", err);
+		r = b->chat_template(b->self, "d", err);
 	if (r == 0)
 		r = b->tensor(b->self, &desc, &part.tensor, err);
 	if (r == 0 && first == 'y')
@@ -402,7 +412,7 @@ static void a_format_describes_files_in_memory(void **state)
 	static const struct ds_format_ops ops = {sizeof(ops), format_recognizes, format_describe};
 	static const struct answer answers[] = {
 		{"{\"files\": {\"f\": {\"text\": \"abcd\"}}}",
-		 "{\"architecture\": \"f\", \"dialect\": \"d\", \"tensors\": {\"t\": [3, 4]}, \"n_tokens\": 0}", NULL},
+		 "{\"architecture\": \"f\", \"chat_template\": \"d\", \"tensors\": {\"t\": [3, 4]}, \"n_tokens\": 0}", NULL},
 		{"{\"files\": {\"f\": {\"hex\": \"0001ff\"}, \"g\": {\"text\": \"\"}}}",
 		 "{\"tensors\": {\"t\": [3, 3]}}", NULL},
 		{"{\"files\": {\"f\": {\"text\": \"abcd\"}}}", "{\"tensors\": {\"t\": [3, 5]}}", "tensors: expected"},

@@ -60,7 +60,7 @@ static void start(struct broker *b)
 		dup2(sockets[1], 3);
 		close_range(4, ~0u, 0);
 		execl("helpers/ds-loader", "ds-loader", "--plugin-dir", b->plugin_dir, "--plugin", "backend-cpu",
-		      "--plugin", "format-safetensors", NULL);
+		      "--plugin", "format-safetensors", "--plugin", "dialect-deepseek", NULL);
 		_exit(127);
 	}
 	close(sockets[1]);
@@ -77,6 +77,7 @@ static int setup(void **state)
 		return -1;
 	copy_plugin(b, "backend-cpu.so");
 	copy_plugin(b, "format-safetensors.so");
+	copy_plugin(b, "dialect-deepseek.so");
 	start(b);
 	return 0;
 }
@@ -107,6 +108,8 @@ static int teardown(void **state)
 	unlink(path);
 	snprintf(path, sizeof(path), "%s/format-safetensors.so", b->plugin_dir);
 	unlink(path);
+	snprintf(path, sizeof(path), "%s/dialect-deepseek.so", b->plugin_dir);
+	unlink(path);
 	rmdir(b->plugin_dir);
 	free(b);
 	return 0;
@@ -129,6 +132,15 @@ static void add_file(struct broker *b, const char *name)
 		assert_int_equal(write(to, data, (size_t)n), n);
 	b->names[b->n_files] = name;
 	b->files[b->n_files++] = to;
+}
+
+static void add_text(struct broker *b, const char *name, const char *text)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	b->names[b->n_files] = name;
+	b->files[b->n_files++] = fd;
 }
 
 static void add_checkpoint(struct broker *b)
@@ -306,6 +318,8 @@ static void a_checkpoint_becomes_an_image(void **state)
 	h = ds_image_hparams(image);
 	assert_int_equal(plan.kv_size_per_token, (h->kv_lora + h->qk_rope) * h->n_layers * 4);
 	assert_true(plan.weights_size < plan.image_size && plan.scratch_size > 0);
+	assert_int_equal(plan.mapped_size, 0);
+	assert_int_equal(plan.context, h->context);
 	assert_string_equal(h->architecture, "deepseek");
 	assert_string_equal(json_string_value(json_object_get(loaded, "architecture")), "deepseek");
 	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), ds_image_dialect(image));
@@ -392,14 +406,65 @@ static void a_shorter_context_a_dialect_and_a_type_can_be_asked_for(void **state
 	add_checkpoint(b);
 	send_files(b);
 	send_text(b, DS_MSG_LOAD,
-		  "{\"context\": 100, \"kv_type\": \"bf16\", \"dialect\": \"mine\", \"backend\": \"cpu\"}", NULL, 0);
+		  "{\"context\": 100, \"kv_type\": \"bf16\", \"dialect\": \"deepseek-r1\", \"backend\": \"cpu\"}", NULL, 0);
 	plan = receive_plan(b);
 	image = go(b, plan.image_size, &loaded);
 	h = ds_image_hparams(image);
 	assert_int_equal(plan.kv_size_per_token, (h->kv_lora + h->qk_rope) * h->n_layers * 2);
-	assert_string_equal(ds_image_dialect(image), "mine");
+	assert_int_equal(plan.context, 100);
+	assert_string_equal(ds_image_dialect(image), "deepseek-r1");
 	assert_int_equal(json_integer_value(json_object_get(loaded, "context")), 100);
-	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), "mine");
+	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), "deepseek-r1");
+}
+
+static void a_dialect_there_is_not_is_refused_with_those_there_are(void **state)
+{
+	struct broker *b = *state;
+
+	add_checkpoint(b);
+	send_files(b);
+	send_text(b, DS_MSG_LOAD, "{\"dialect\": \"mine\"}", NULL, 0);
+	assert_failed(b, "no_plugin", "no dialect \"mine\" (there is: deepseek-v2 deepseek-v3 ");
+}
+
+/* Another loader, without files. */
+static void restart(struct broker *b)
+{
+	finish(b);
+	while (b->n_files > 0)
+		close(b->files[--b->n_files]);
+	start(b);
+}
+
+/* A tokenizer.json of two tokens, without which a checkpoint's template is not asked for. */
+#define TOKENIZER                                                                                                      \
+	"{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1}, \"merges\": []},"                                  \
+	" \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}}"
+
+static void a_dialect_is_recognized_by_the_chat_template(void **state)
+{
+	static const struct {
+		const char *template, *dialect;
+	} cases[] = {
+		{"{{'<\uff5cUser\uff5c>' + content}}{{'<\uff5cAssistant\uff5c><think>\\n'}}", "deepseek-r1"},
+		{"{{'<|im_start|>user' + content}}", ""},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		struct broker *b = *state;
+		ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+		ds_cleanup(json_decrefp) json_t *loaded = NULL;
+
+		if (i > 0)
+			restart(b);
+		add_checkpoint(b);
+		add_text(b, "tokenizer.json", TOKENIZER);
+		add_text(b, "chat_template.jinja", cases[i].template);
+		send_files(b);
+		send_text(b, DS_MSG_LOAD, LOAD, NULL, 0);
+		image = go(b, receive_plan(b).image_size, &loaded);
+		assert_string_equal(ds_image_dialect(image), cases[i].dialect);
+	}
 }
 
 static void a_truncated_checkpoint_is_refused(void **state)
@@ -638,6 +703,8 @@ int main(void)
 		TEST(every_kind_of_tensor_is_where_the_engine_looks),
 		TEST(files_may_come_in_several_messages),
 		TEST(a_shorter_context_a_dialect_and_a_type_can_be_asked_for),
+		TEST(a_dialect_there_is_not_is_refused_with_those_there_are),
+		TEST(a_dialect_is_recognized_by_the_chat_template),
 		TEST(a_truncated_checkpoint_is_refused),
 		TEST(a_checkpoint_cut_while_it_is_read_is_told),
 		TEST(files_of_no_known_format_are_refused),

@@ -43,7 +43,7 @@ static int ask(struct ds_prompt *prompt, const struct ds_engine *engine, const c
 	       struct ds_failure *failure)
 {
 	json_t *json = json_loads(messages, 0, NULL);
-	int r = ds_prompt_from_messages(prompt, engine, json, NULL, failure);
+	int r = ds_prompt_from_messages(prompt, engine, json, NULL, NULL, failure);
 
 	json_decref(json);
 	return r;

@@ -133,8 +133,8 @@ static size_t decode(void *self, const uint32_t *ids, size_t n_ids, char *out)
 	size_t n = 0, size;
 
 	for (size_t i = 0; i <= n_ids; i++) {
-		size_t written = i < n_ids ? ds_bpe_detokenize(self, &state, ids[i], out + n)
-					   : ds_bpe_finish(self, &state, out + n);
+		size_t written = i < n_ids ? ds_detokenize(&vocabulary, &state, ids[i], out + n)
+					   : ds_detokenize_finish(&state, out + n);
 
 		for (size_t k = 0; k < written; k += size)
 			assert_int_equal(ds_utf8_next(out + n + k, written - k, &size), DS_UTF8_CHARACTER);
@@ -281,7 +281,7 @@ static void every_byte_comes_back(void **state)
 
 	assert_int_equal(ds_bpe_encode(self, bytes, N_BYTES, 0, SIZE_MAX, &ids, &n_ids, NULL), 0);
 	for (size_t i = 0; i < n_ids; i++) {
-		const char *text = ds_bpe_token_text(self, ids[i], &size);
+		const char *text = ds_token_text(&vocabulary, ids[i], &size);
 
 		assert_memory_equal(text, bytes + n, size);
 		n += size;
@@ -401,10 +401,10 @@ static void ids_without_text_are_silent(void **state)
 	void *self = open_tokenizer();
 	size_t size = 1;
 
-	ds_bpe_token_text(self, EMPTY, &size);
+	ds_token_text(&vocabulary, EMPTY, &size);
 	assert_int_equal(size, 0);
 	size = 1;
-	assert_non_null(ds_bpe_token_text(self, DS_NO_TOKEN, &size));
+	assert_non_null(ds_token_text(&vocabulary, DS_NO_TOKEN, &size));
 	assert_int_equal(size, 0);
 	assert_text(self, "\xF0\x9F\x98\x80", SMILE_HEAD, EMPTY, N_TOKENS, DS_NO_TOKEN, SMILE_TAIL);
 	close_tokenizer(self);

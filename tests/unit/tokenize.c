@@ -1,14 +1,18 @@
-/* tokenize.c - lets a script ask tokenizer-bpe: tokenize VOCABULARY.json, then one request a line on standard input.
+/* tokenize.c - lets a script ask a tokenizer: tokenize VOCABULARY, then one request a line on standard input. It is built
+ * twice, once with each plugin.
  *
- * A vocabulary has the keys that include/deepseekd/tokenizer.h gives for vectors. {"text": ..., "special": bool} is
+ * A vocabulary is a tokenizer.json as Hugging Face has them, or has the keys that include/deepseekd/tokenizer.h gives for vectors. {"text": ..., "special": bool} is
  * answered by {"ids": [...]}, {"ids": [...]} by {"text": ...}, each on one line. */
+#include <deepseekd/format.h>
 #include <deepseekd/tokenizer.h>
 
 #include <err.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <string.h>
 
 extern const struct ds_plugin ds_plugin;
+extern const struct ds_format_ops ds_safetensors_ops;
 
 static void *host_alloc(size_t size)
 {
@@ -42,6 +46,8 @@ static struct ds_token token_of(const json_t *json)
 		token.flags |= DS_TOKEN_ADDED;
 	if (json_is_true(json_object_get(json, "unused")))
 		token.flags |= DS_TOKEN_UNUSED;
+	if (json_is_true(json_object_get(json, "byte")))
+		token.flags |= DS_TOKEN_BYTE;
 	return token;
 }
 
@@ -56,6 +62,8 @@ static void read_vocabulary(const json_t *json, struct ds_vocabulary *v)
 	const json_t *patterns = json_object_get(json, "patterns");
 	struct ds_token *t = must(calloc(json_array_size(tokens) + 1, sizeof(*t)));
 	struct ds_merge *m = must(calloc(json_array_size(merges) + 1, sizeof(*m)));
+	const json_t *scores = json_object_get(json, "scores"), *unknown = json_object_get(json, "unknown");
+	float *f = must(calloc(json_array_size(tokens) + 1, sizeof(*f)));
 
 	for (size_t i = 0; i < json_array_size(tokens); i++)
 		t[i] = token_of(json_array_get(tokens, i));
@@ -64,7 +72,12 @@ static void read_vocabulary(const json_t *json, struct ds_vocabulary *v)
 
 		m[i] = (struct ds_merge){number(merge, 0), number(merge, 1), number(merge, 2)};
 	}
-	*v = (struct ds_vocabulary){.tokenizer = "bpe", .bos = DS_NO_TOKEN, .tokens = t, .merges = m};
+	for (size_t i = 0; i < json_array_size(scores) && i < json_array_size(tokens); i++)
+		f[i] = (float)json_number_value(json_array_get(scores, i));
+	*v = (struct ds_vocabulary){.tokenizer = ds_plugin.entries[0].name, .tokens = t, .merges = m, .scores = f};
+	v->bos = DS_NO_TOKEN;
+	v->unknown = unknown ? (uint32_t)json_integer_value(unknown) : DS_NO_TOKEN;
+	v->add_space_prefix = json_is_true(json_object_get(json, "add_space_prefix"));
 	v->n_tokens = (uint32_t)json_array_size(tokens);
 	v->n_merges = (uint32_t)json_array_size(merges);
 	for (; v->n_patterns < json_array_size(patterns) && v->n_patterns < DS_MAX_PATTERNS; v->n_patterns++)
@@ -110,37 +123,79 @@ static json_t *decode(const struct ds_tokenizer_ops *ops, void *self, const json
 	return reply;
 }
 
-int main(int argc, char **argv)
+/* Answer standard input. In the form of a builder's call: the vocabulary of a file lives as long as that. */
+static int serve(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err)
 {
 	const struct ds_tokenizer_ops *ops = ds_plugin.entries[0].ops;
-	struct ds_vocabulary vocabulary;
-	struct ds_error error = {""};
-	json_t *json, *request;
-	json_error_t where;
-	void *self = NULL;
+	json_t *request;
+	void *tokenizer = NULL;
+	int r = ops->open(&tokenizer, &host, vocabulary, err);
 
-	if (argc != 2)
-		errx(1, "usage: tokenize VOCABULARY.json <REQUESTS");
-	json = json_load_file(argv[1], JSON_ALLOW_NUL, &where);
-	if (!json)
-		errx(1, "%s:%d: %s", argv[1], where.line, where.text);
-	read_vocabulary(json, &vocabulary);
-	if (ops->open(&self, &host, &vocabulary, &error) < 0)
-		errx(1, "%s", error.text);
-	while ((request = json_loadf(stdin, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, &where))) {
+	if (r < 0)
+		return r;
+	while ((request = json_loadf(stdin, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, NULL))) {
 		const json_t *ids = json_object_get(request, "ids");
-		json_t *reply = ids ? decode(ops, self, ids) : encode(ops, self, request);
+		json_t *reply = ids ? decode(ops, tokenizer, ids) : encode(ops, tokenizer, request);
 
 		json_dumpf(reply, stdout, JSON_COMPACT);
 		putchar('\n');
 		json_decref(reply);
 		json_decref(request);
 	}
-	ops->close(self);
+	ops->close(tokenizer);
+	return 0;
+}
+
+static int no_chat_template(void *self, const char *chat_template, struct ds_error *err)
+{
+	return 0;
+}
+
+static void serve_file(const char *path)
+{
+	const struct ds_builder builder = {.size = sizeof(builder), .vocabulary = serve, .chat_template = no_chat_template};
+	struct ds_file file = {.name = "tokenizer.json", .fd = open(path, O_RDONLY | O_CLOEXEC)};
+	struct ds_error error = {""};
+	off_t size = file.fd < 0 ? -1 : lseek(file.fd, 0, SEEK_END);
+
+	if (size < 0)
+		err(1, "%s", path);
+	file.size = (uint64_t)size;
+	if (ds_safetensors_ops.describe(&host, &file, 1, &builder, &error) < 0)
+		errx(1, "%s", error.text);
+	close(file.fd);
+}
+
+static void serve_vectors(const char *path)
+{
+	struct ds_vocabulary vocabulary;
+	struct ds_error error = {""};
+	json_error_t where;
+	json_t *json = json_load_file(path, JSON_ALLOW_NUL, &where);
+
+	if (!json)
+		errx(1, "%s:%d: %s", path, where.line, where.text);
+	read_vocabulary(json, &vocabulary);
+	if (serve(NULL, &vocabulary, &error) < 0)
+		errx(1, "%s", error.text);
 	for (uint32_t i = 0; i < vocabulary.n_tokens; i++)
 		free((void *)vocabulary.tokens[i].text);
 	free((void *)vocabulary.tokens);
 	free((void *)vocabulary.merges);
+	free((void *)vocabulary.scores);
 	json_decref(json);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name;
+
+	if (argc != 2)
+		errx(1, "usage: tokenize VOCABULARY <REQUESTS");
+	name = strrchr(argv[1], '/');
+	if (strcmp(name ? name + 1 : argv[1], "tokenizer.json") == 0)
+		serve_file(argv[1]);
+	else
+		serve_vectors(argv[1]);
 	return 0;
 }

@@ -5,7 +5,8 @@ import struct
 import subprocess
 import tempfile
 
-TEXT_TOKEN, CONTROL_TOKEN, ADDED_TOKEN = 1, 3, 4
+TEXT_TOKEN, UNKNOWN_TOKEN, CONTROL_TOKEN, ADDED_TOKEN, UNUSED_TOKEN, BYTE_TOKEN = range(1, 7)
+SPACE_SIGN = "\u2581"
 
 
 def byte_alphabet():
@@ -59,6 +60,19 @@ def read_tokenizer_json(path):
                       ignore_merges=parsed["model"].get("ignore_merges", False))
 
 
+class PieceVocabulary:
+    """SentencePiece: tokens as bytes, each with a score; flags by id."""
+
+    def __init__(self, tokens, flags, scores, unknown, add_space_prefix):
+        self.tokens, self.flags, self.scores = tokens, flags, scores
+        self.unknown, self.add_space_prefix = unknown, add_space_prefix
+
+    def as_json(self):
+        return {"tokens": [{"text": text.decode("latin-1")} | dict.fromkeys(flags, True)
+                           for text, flags in zip(self.tokens, self.flags)],
+                "scores": self.scores, "unknown": self.unknown, "add_space_prefix": self.add_space_prefix}
+
+
 class GgufReader:
     """Reads the key-value part of a GGUF file, versions 2 and 3."""
 
@@ -101,6 +115,23 @@ def read_gguf(path, patterns, nfc=False):
     tokens = [None if i in padding else text.encode() if i in added else to_bytes(text) for i, text in enumerate(texts)]
     merges = [tuple(map(to_bytes, merge.split(" "))) for merge in values["tokenizer.ggml.merges"]]
     return Vocabulary(tokens, merges, added, patterns, unused=padding, nfc=nfc)
+
+
+def read_gguf_pieces(path):
+    """The vocabulary of a GGUF file whose tokenizer is called llama."""
+    values = GgufReader(path).values
+    flags = {TEXT_TOKEN: (), BYTE_TOKEN: ("byte",), UNUSED_TOKEN: ("unused",), ADDED_TOKEN: ("added",),
+             UNKNOWN_TOKEN: ("added", "special"), CONTROL_TOKEN: ("added", "special")}
+    kinds = values["tokenizer.ggml.token_type"]
+
+    def text_of(i, text):
+        if kinds[i] == BYTE_TOKEN:
+            return bytes([int(text[3:5], 16)])
+        return text.replace(SPACE_SIGN, " ").encode()
+
+    tokens = [text_of(i, text) for i, text in enumerate(values["tokenizer.ggml.tokens"])]
+    return PieceVocabulary(tokens, [flags[kind] for kind in kinds], values["tokenizer.ggml.scores"],
+                           values["tokenizer.ggml.unknown_token_id"], values.get("tokenizer.ggml.add_space_prefix", True))
 
 
 def ask(program, vocabulary, requests):
