@@ -2,12 +2,14 @@
 
 import array
 import json
+import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
 
-from deepseekd import STAGE, Deepseekd, until
+from deepseekd import DSCTL, PATIENCE, STAGE, Deepseekd, until
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -81,6 +83,37 @@ def test_a_file_brings_its_tokens_and_its_dialect(daemon):
         got = daemon.ask(question, model="r1-gguf")
         assert got["choices"][0]["message"] == expected["choices"][0]["message"]
         assert got["usage"]["prompt_tokens"] == expected["usage"]["prompt_tokens"]
+
+
+def tokenize(path, texts, *words):
+    """What dsctl makes of @texts with the vocabulary in @path, without a daemon."""
+    done = subprocess.run([DSCTL, "tokenize", "--json", *words, path], capture_output=True, timeout=PATIENCE,
+                          input=json.dumps(texts).encode(), check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_file_of_a_vocabulary_alone_is_enough_for_tokens(tmp_path):
+    out = gguf.Gguf()
+    out.key("general.architecture", gguf.TEXT, "gpt2")  # no architecture of ours, but nobody asks for the model
+    gguf.tokenizer_keys(out, TINY_R1, "deepseek-v3")
+    (tmp_path / "words.gguf").write_bytes(out.bytes())
+    texts = ["", "Hello, world!", "naïve 你好 😀", "<think>x</think>", "a\ttab  and spaces "]
+    ids = tokenize(tmp_path / "words.gguf", texts)
+    assert ids == tokenize(TINY_R1, texts)
+    assert tokenize(tmp_path / "words.gguf", ids, "--decode") == texts
+
+
+@pytest.mark.parametrize("name", ["deepseek-llm", "deepseek-coder", "gpt-2", "llama-spm", "phi-3"])
+def test_published_vocabularies_give_the_ids_of_their_publishers(name):
+    folder = os.environ.get("DEEPSEEKD_TEST_VOCAB")
+    if not folder:
+        pytest.skip("DEEPSEEKD_TEST_VOCAB is not set")
+    path = pathlib.Path(folder) / f"ggml-vocab-{name}.gguf"
+    texts = pathlib.Path(f"{path}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
+    expected = [[int(x) for x in line.split()] for line in pathlib.Path(f"{path}.out").read_text().splitlines()]
+    assert len(texts) == len(expected) > 40
+    assert tokenize(path, texts) == expected
 
 
 def failing(name, write):
