@@ -187,6 +187,8 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 			   "quantised rows are turned");
 	if (part->dtype == DS_DTYPE_FP8)
 		checkpoint_scales(c, &part->scales, part->transposed ? cols : part->n_rows);
+	else
+		checkpoint_require(part->scales.tile_rows == 0 && part->scales.tile_cols == 0, "scales of floats");
 	t->n_rows += part->n_rows;
 	if (c->n_parts == CHECKPOINT_PARTS)
 		return ds_fail(err, -E2BIG, "more than %d parts", CHECKPOINT_PARTS);

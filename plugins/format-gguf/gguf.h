@@ -119,6 +119,7 @@ struct ds_gguf_words {
 	struct ds_merge *merges;
 	float *scores;
 	char *text; /* of the tokens, each followed by a NUL */
+	char *patterns;
 };
 
 extern const struct ds_format_ops ds_gguf_ops;
@@ -180,5 +181,6 @@ int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *buil
 /* Words without texts leave words->vocabulary.tokenizer NULL: the file has no vocabulary. */
 int ds_gguf_read_words(struct ds_gguf_words *words, const struct ds_gguf *g, struct ds_error *err);
 void ds_gguf_words_deinit(struct ds_gguf_words *words);
-/* The split patterns that the name in tokenizer.ggml.pre stands for. */
-int ds_gguf_read_pre(struct ds_vocabulary *v, const struct ds_gguf *g, struct ds_error *err);
+/* The split patterns that the name in tokenizer.ggml.pre stands for, or those that the file has: then *@texts is what they
+ * borrow, from malloc. */
+int ds_gguf_read_pre(struct ds_vocabulary *v, char **texts, const struct ds_gguf *g, struct ds_error *err);

@@ -314,7 +314,7 @@ static int read_words(struct reader *r, struct ds_error *err)
 	if (result < 0)
 		return result;
 	if (!r->spm)
-		result = ds_gguf_read_pre(v, r->g, err);
+		result = ds_gguf_read_pre(v, &r->w->patterns, r->g, err);
 	else
 		v->add_bos = v->add_space_prefix = true;
 	if (result == 0)
@@ -351,4 +351,5 @@ void ds_gguf_words_deinit(struct ds_gguf_words *w)
 	free(w->merges);
 	free(w->scores);
 	free(w->text);
+	free(w->patterns);
 }
