@@ -14,6 +14,7 @@ helpers_libloader_a_SOURCES = \
 	helpers/quantize.c helpers/quantize.h \
 	helpers/quantize-fit.c helpers/quantize-fit.h \
 	helpers/quantize-k.c helpers/quantize-k.h \
+	helpers/render.c \
 	helpers/requests.c helpers/requests.h \
 	helpers/source.c helpers/source.h \
 	helpers/tokenize.c

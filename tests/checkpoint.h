@@ -170,7 +170,7 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 	for (uint32_t i = 0; i + 1 < t->desc.n_dims; i++)
 		rows *= t->desc.shape[i];
 	checkpoint_require(part->row <= rows && part->n_rows <= rows - part->row, "a part outside its tensor");
-	/* bytes of a row in the file, and from the first byte to the last */
+	/* bytes of a row in the file, and from the first byte to the last; plain e4m3 bytes are no blocks */
 	size = part->transposed ? part->n_rows : cols;
 	size = part->dtype == DS_DTYPE_FP8 ? size : ds_row_size(part->dtype, size);
 	checkpoint_require(part->stride == 0 || (part->stride >= size && !part->transposed),
@@ -185,6 +185,10 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 			   "a conversion there is none of");
 	checkpoint_require(!part->transposed || ds_dtype_is_float(part->dtype) || t->desc.dtype == DS_DTYPE_F32,
 			   "quantised rows are turned");
+	if (part->dtype == DS_DTYPE_FP8)
+		checkpoint_scales(c, &part->scales, part->transposed ? cols : part->n_rows);
+	else
+		checkpoint_require(part->scales.tile_rows == 0 && part->scales.tile_cols == 0, "scales of floats");
 	t->n_rows += part->n_rows;
 	if (c->n_parts == CHECKPOINT_PARTS)
 		return ds_fail(err, -E2BIG, "more than %d parts", CHECKPOINT_PARTS);

@@ -15,6 +15,7 @@ include tests/unit/helpers.mk
 include tests/unit/lib.mk
 include tests/unit/sampler-core.mk
 include tests/unit/tokenizer-bpe.mk
+include tests/unit/tokenizer-spm.mk
 
 # What the scripts among the tests need to know of the build.
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; export CC;

@@ -60,10 +60,8 @@ struct rule {
 static const struct rule model_rules[] = {
 	{"token_embedding", "token_embd.weight", VOCAB, HIDDEN},
 	{"output_norm", "output_norm.weight", HIDDEN, .f32 = true},
+	{"output", "output.weight", VOCAB, HIDDEN, IF_THERE},
 };
-
-static const struct rule output_rule = {"output", "output.weight", VOCAB, HIDDEN};
-static const struct rule tied_output_rule = {"output", "token_embd.weight", VOCAB, HIDDEN};
 
 static const struct rule layer_rules[] = {
 	{"attention_norm", "attn_norm.weight", HIDDEN, .f32 = true},
@@ -394,14 +392,6 @@ static int build(const struct block *b, const struct rule *rules, size_t n_rules
 	return r;
 }
 
-/* Without an output matrix the token embedding is used: the engine knows that of one architecture, not of the other. */
-static int build_output(const struct block *b, struct ds_error *err)
-{
-	if (ds_gguf_find(b->g, output_rule.source))
-		return build(b, &output_rule, 1, err);
-	return b->g->architecture->mla ? build(b, &tied_output_rule, 1, err) : 0;
-}
-
 int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *builder, struct ds_error *err)
 {
 	const struct ds_hparams *h = &g->hparams;
@@ -409,8 +399,6 @@ int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *buil
 	int r;
 
 	r = build(&b, model_rules, DS_ARRAY_SIZE(model_rules), err);
-	if (r >= 0)
-		r = build_output(&b, err);
 	for (uint32_t i = 0; r >= 0 && i < h->n_layers + h->n_mtp; i++) {
 		bool mtp = i >= h->n_layers;
 

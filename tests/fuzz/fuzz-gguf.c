@@ -12,10 +12,20 @@ static int take_text(void *self, const char *key, const char *text, struct ds_er
 	return 0;
 }
 
+static int take_template(void *self, const char *text, struct ds_error *err)
+{
+	return take_text(self, "", text, err);
+}
+
 static void describe_words(struct checkpoint *c)
 {
 	struct ds_builder builder = {
-		.size = sizeof(builder), .self = c, .vocabulary = checkpoint_vocabulary, .text = take_text};
+		.size = sizeof(builder),
+		.self = c,
+		.vocabulary = checkpoint_vocabulary,
+		.chat_template = take_template,
+		.text = take_text,
+	};
 
 	c->hparams.vocab = UINT32_MAX;
 	ds_gguf_ops.describe(NULL, c->files, c->n_files, &builder, &c->error);

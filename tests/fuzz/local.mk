@@ -58,6 +58,13 @@ tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcd
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_tokenizer_LDADD = $(tokenizer_bpe_libs)
 
+# tokenizer-spm, the same.
+fuzz_programs += tests/fuzz/fuzz-tokenizer-spm
+tests_fuzz_fuzz_tokenizer_spm_SOURCES = tests/fuzz/fuzz-tokenizer-spm.c $(fuzz_driver)
+tests_fuzz_fuzz_tokenizer_spm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/tokenizer-spm
+tests_fuzz_fuzz_tokenizer_spm_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_tokenizer_spm_LDADD = $(tokenizer_spm_libs)
+
 # dialect-deepseek: the parser of answers.
 fuzz_programs += tests/fuzz/fuzz-dialect
 tests_fuzz_fuzz_dialect_SOURCES = tests/fuzz/fuzz-dialect.c $(dialect_deepseek_sources) $(fuzz_driver)

@@ -16,8 +16,7 @@ tests_unit_test_gguf_model_CPPFLAGS = $(format_gguf_test_cppflags)
 tests_unit_test_gguf_model_LDADD = $(format_gguf_libs) $(CMOCKA_LIBS) -lm
 tests_unit_test_gguf_tokenizer_SOURCES = tests/unit/test-gguf-tokenizer.c tests/unit/small-gguf.h
 tests_unit_test_gguf_tokenizer_CPPFLAGS = $(format_gguf_test_cppflags) -I$(top_srcdir)/plugins/tokenizer-bpe
-tests_unit_test_gguf_tokenizer_LDADD = $(format_gguf_libs) plugins/tokenizer-bpe/libtokenizer-bpe.a $(CMOCKA_LIBS) \
-	$(PCRE2_LIBS) $(UTF8PROC_LIBS) -lm
+tests_unit_test_gguf_tokenizer_LDADD = $(format_gguf_libs) $(tokenizer_bpe_libs) $(CMOCKA_LIBS) -lm
 
 # Whole models, made and compared by a script.
 check_PROGRAMS += tests/unit/make-image

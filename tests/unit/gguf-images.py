@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The image of a GGUF file against the checkpoint that the file was made from.
 
-The files come from tests/gguf_writer.py; make-image fills images with the loader's own code. Of deepseek checkpoints
-the image must be the one of the .safetensors files, bit for bit; of the others, and of quantised files, every tensor
-must hold what the checkpoint says, put into canonical order here."""
+The files come from tests/gguf_writer.py; make-image fills images with the loader's own code. Tensors must be
+those of the .safetensors files, bit for bit; those of quantised files must hold what the checkpoint says, put into
+canonical order here."""
 
 import json
 import os
@@ -93,6 +93,10 @@ def same_as_checkpoint(folder):
     good = True
     for fixture in ("tiny-llama3", "tiny-qwen2"):
         config, source = gguf.read_checkpoint(FIXTURES / fixture)
+        expected, data = image("safetensors", checkpoint(fixture))
+        got = image("gguf", gguf.convert(FIXTURES / fixture, folder / "model.gguf", "bf16")[0])
+        # the hyperparameters say the same in other words: a divisor for each frequency
+        good &= check((got[0]["tensors"], got[1]) == (expected["tensors"], data), f"{fixture}: as the safetensors")
         for kind, n in (("bf16", 1), ("f32", 2), ("q8_0", 1), ("q4_0", 3)):
             paths, _ = gguf.convert(FIXTURES / fixture, folder / "model.gguf", kind, n_files=n)
             got = tensors_of(*image("gguf", paths))

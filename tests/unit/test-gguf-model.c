@@ -477,16 +477,6 @@ static void quantised_keys_that_must_be_turned_become_float32(void **state)
 	assert_shape(c, "layers.1.router", DS_DTYPE_F32, 2, 4, HIDDEN, 1);
 }
 
-static void a_missing_output_of_mla_is_the_embedding(void **state)
-{
-	struct small s = SMALL(.without = "output.weight");
-	NEW_CHECKPOINT;
-
-	small_mla(&s, 4);
-	describe_small(c, &s);
-	assert_int_equal(parts_of(c, "output", 1)->offset, parts_of(c, "token_embedding", 1)->offset);
-}
-
 static void announced_layers_for_prediction_may_be_missing(void **state)
 {
 	struct small s = SMALL(), within = SMALL();
@@ -569,7 +559,6 @@ int main(void)
 		cmocka_unit_test(groups_of_known_sizes_are_known),
 		cmocka_unit_test(absorbed_attention_is_told_by_its_tensors),
 		cmocka_unit_test(quantised_keys_that_must_be_turned_become_float32),
-		cmocka_unit_test(a_missing_output_of_mla_is_the_embedding),
 		cmocka_unit_test(announced_layers_for_prediction_may_be_missing),
 		cmocka_unit_test(experts_that_cannot_be_chosen_are_refused),
 	};

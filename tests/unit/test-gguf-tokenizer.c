@@ -332,9 +332,16 @@ struct texts {
 static int take_text(void *self, const char *key, const char *text, struct ds_error *err)
 {
 	struct texts *t = self;
-	char *to = strcmp(key, "general.name") == 0 ? t->name : strcmp(key, KEY "pre") == 0 ? t->pre : t->template;
 
-	snprintf(to, sizeof(t->name), "%s", text);
+	snprintf(strcmp(key, "general.name") == 0 ? t->name : t->pre, sizeof(t->name), "%s", text);
+	return 0;
+}
+
+static int take_template(void *self, const char *text, struct ds_error *err)
+{
+	struct texts *t = self;
+
+	snprintf(t->template, sizeof(t->template), "%s", *text ? text : "none");
 	return 0;
 }
 
@@ -347,8 +354,13 @@ static void texts_of_the_file_are_handed_on(void **state)
 {
 	struct texts texts = {""};
 	struct ds_builder builder = {
-		.size = sizeof(builder), .self = &texts, .vocabulary = take_vocabulary, .text = take_text};
-	struct small s = SMALL(), nul = SMALL();
+		.size = sizeof(builder),
+		.self = &texts,
+		.vocabulary = take_vocabulary,
+		.chat_template = take_template,
+		.text = take_text,
+	};
+	struct small s = SMALL(), nul = SMALL(), none = SMALL();
 	NEW_CHECKPOINT;
 
 	bpe_keys(&s);
@@ -359,6 +371,9 @@ static void texts_of_the_file_are_handed_on(void **state)
 	assert_string_equal(texts.name, "Tiny");
 	assert_string_equal(texts.template, "{{ bos_token }}");
 	assert_string_equal(texts.pre, "deepseek-v3");
+	write_small(c, &none, "m.gguf");
+	assert_int_equal(ds_gguf_ops.describe(NULL, c->files, 1, &builder, &c->error), 0);
+	assert_string_equal(texts.template, "none");
 	key(&nul, "general.name", DS_GGUF_TEXT);
 	put_u64(&nul.keys, 2);
 	put(&nul.keys, "a", 2);
