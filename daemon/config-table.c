@@ -49,7 +49,8 @@ const struct ds_key ds_model_keys[] = {
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
 	 "tokens of a conversation (0: the model's own limit)"},
 	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, 1024, NULL, "requests computed at the same time"},
-	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident", "weights lie packed in memory"},
+	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident, mapped",
+	 "resident: weights lie packed in memory; mapped: the large ones stay in their files"},
 	{"backend", DS_KEY_NAME, MODEL(backend), "auto", 0, 0, NULL, "entry of a backend plugin, or auto"},
 	{"precision", DS_KEY_CHOICE, MODEL(precision), "fast", 0, 0, "fast, exact", "exact: float32 throughout"},
 	{"kv_type", DS_KEY_CHOICE, MODEL(kv_type), "bf16", 0, 0, "f32, f16, bf16", "numbers of the KV cache"},
@@ -215,8 +216,6 @@ static int fill_choice(void *at, const struct ds_key *key, const struct ds_yaml 
 	const char *text = is_scalar(node) && node->text ? node->text : "";
 	size_t size = strlen(text);
 
-	if (!strcmp(key->name, "residency") && !strcmp(text, "mapped"))
-		return wrong(p, node, key, "not supported by this version", key->choices);
 	for (const char *c = key->choices; size > 0 && c; c = strchr(c, ',') ? strchr(c, ',') + 2 : NULL)
 		if (!strncmp(c, text, size) && (c[size] == ',' || c[size] == '\0'))
 			return put_text(at, text);

@@ -112,6 +112,8 @@ static void on_exit_(void *arg, bool clean, const char *reason)
 {
 	struct ds_engine *e = arg;
 
+	if (ds_helper_exit_status(e->helper) == DS_EXIT_FILE_CHANGED && !e->refusal[0])
+		snprintf(e->refusal, sizeof(e->refusal), "a file of the model changed, or cannot be read any more");
 	e->events->on_end(e->arg, e->refusal[0], e->refusal[0] ? e->refusal : reason);
 	free_engine(e);
 }
@@ -138,7 +140,7 @@ static void on_quit_time(evutil_socket_t fd, short what, void *arg)
 }
 
 int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_helpers *helpers,
-		    const char *const *argv, int image, const json_t *map, const struct ds_engine_events *events,
+		    const char *const *argv, const int *fds, unsigned n_fds, const json_t *map, const struct ds_engine_events *events,
 		    void *arg, struct ds_error *err)
 {
 	ds_cleanup(ds_freep) char *text = json_dumps(map, JSON_COMPACT);
@@ -160,7 +162,7 @@ int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_h
 		free_engine(e);
 		return r;
 	}
-	ds_helper_send(e->helper, DS_MSG_MAP, 0, text, strlen(text), &image, 1);
+	ds_helper_send(e->helper, DS_MSG_MAP, 0, text, strlen(text), fds, n_fds);
 	*out = e;
 	return 0;
 }

@@ -15,12 +15,14 @@ struct ds_engine_events {
 	/* A batch of events, borrowed. A negative return is a breach. */
 	int (*on_batch)(void *arg, const uint8_t *batch, size_t size, struct ds_error *err);
 	void (*on_load)(void *arg, const struct ds_engine_load *load);
-	/* The end; the engine is freed when it returns. @refused: it said itself that it cannot serve this image. */
+	/* The end; the engine is freed when it returns. @refused: it said itself that it cannot serve this image, or lost a
+	 * page of a file that it is mapped from. */
 	void (*on_end)(void *arg, bool refused, const char *reason);
 };
 
+/* @fds: the image, and the files that it is mapped from. */
 int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_helpers *helpers,
-		    const char *const *argv, int image, const json_t *map, const struct ds_engine_events *events,
+		    const char *const *argv, const int *fds, unsigned n_fds, const json_t *map, const struct ds_engine_events *events,
 		    void *arg, struct ds_error *err);
 void ds_engine_send(struct ds_engine *e, uint16_t type, uint64_t request, const void *data, size_t size);
 /* It finishes what runs and exits; after @seconds it is killed. */

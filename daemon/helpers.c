@@ -25,6 +25,7 @@ struct ds_helper {
 	struct ds_helper *next;
 	struct ds_helpers *pool;
 	pid_t pid;
+	int exit_status; /* once it is reaped; -1: a signal ended it */
 	int fd; /* channel or read end of its output; -1: closed */
 	struct event *readable, *writable;
 	struct event *grace; /* between the end of its channel and its own */
@@ -78,6 +79,11 @@ void ds_helper_kill(struct ds_helper *h, const char *reason)
 		snprintf(h->reason, sizeof(h->reason), "%s", reason);
 	if (h->pid > 0)
 		kill(h->pid, SIGKILL);
+}
+
+int ds_helper_exit_status(const struct ds_helper *h)
+{
+	return h->exit_status;
 }
 
 pid_t ds_helper_pid(const struct ds_helper *h)
@@ -288,6 +294,7 @@ static void end_helper(struct ds_helper *h, int status)
 	int r = 1;
 
 	h->pid = -1;
+	h->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	for (int i = 0; i < MESSAGES_LEFT && r > 0 && h->fd >= 0; i++)
 		r = h->events->on_output ? read_output(h) : receive_one(h);
 	if (h->reason[0])

@@ -37,6 +37,8 @@ void ds_helper_send(struct ds_helper *h, uint16_t type, uint64_t request, const 
 /* SIGKILL; on_exit follows with @reason if it is given. */
 void ds_helper_kill(struct ds_helper *h, const char *reason);
 
+/* In on_exit: the status it exited with, or -1. */
+int ds_helper_exit_status(const struct ds_helper *h);
 pid_t ds_helper_pid(const struct ds_helper *h);
 /* Nothing is queued for it. */
 bool ds_helper_is_drained(const struct ds_helper *h);

@@ -23,6 +23,8 @@ struct ds_loading {
 	enum phase phase;
 	int image; /* writable, until it is sealed */
 	json_t *loaded;
+	struct ds_files files; /* what the loader got */
+	struct ds_mapped *mapped;
 	char reason[512]; /* why it failed, as the loader or the broker said */
 };
 
@@ -31,6 +33,8 @@ static struct ds_loading *free_loading(struct ds_loading *l)
 	if (l->image >= 0)
 		close(l->image);
 	json_decref(l->loaded);
+	ds_files_deinit(&l->files);
+	ds_mapped_free(l->mapped);
 	free(l->name);
 	free(l);
 	return NULL;
@@ -85,6 +89,8 @@ static int on_loaded(struct ds_loading *l, struct ds_message *m, struct ds_error
 	if (!json_is_object(l->loaded))
 		return ds_fail(err, -EPROTO, "LOADED is not a JSON object");
 	l->phase = PHASE_LOADED;
+	if (json_array_size(json_object_get(l->loaded, "files")) > 0)
+		return ds_mapped_new(&l->mapped, &l->files, json_object_get(l->loaded, "files"), err);
 	return 0;
 }
 
@@ -135,9 +141,9 @@ static void on_exit_(void *arg, bool clean, const char *reason)
 	else
 		snprintf(err.text, sizeof(err.text), "%.255s", l->reason[0] ? l->reason : reason);
 	if (image < 0)
-		l->events->on_end(l->arg, -1, NULL, l->reason[0] ? l->reason : err.text);
+		l->events->on_end(l->arg, -1, NULL, NULL, l->reason[0] ? l->reason : err.text);
 	else
-		l->events->on_end(l->arg, image, l->loaded, NULL);
+		l->events->on_end(l->arg, image, l->loaded, ds_steal(&l->mapped), NULL);
 	free_loading(l);
 }
 
@@ -194,7 +200,9 @@ int ds_loading_start(struct ds_loading **out, struct ds_helpers *helpers, const 
 		free_loading(l);
 		return r;
 	}
-	r = send_files(l, &files);
+	l->files = files;
+	files = (struct ds_files){0};
+	r = send_files(l, &l->files);
 	if (r == 0)
 		r = send_json(l, DS_MSG_LOAD, spec->load, NULL, 0);
 	if (r < 0) /* the loader is there: what went wrong shows as its end */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "helpers.h"
+#include "mapped.h"
 
 #include <jansson.h>
 
@@ -15,8 +16,8 @@ struct ds_loading_events {
 	void (*on_progress)(void *arg, uint64_t done, uint64_t total);
 	/* The end; the loading is freed when it returns. @image: sealed and read-only, now the caller's, or -1 and
 	 * @reason.
-	 * @loaded: the JSON of LOADED, borrowed. */
-	void (*on_end)(void *arg, int image, const json_t *loaded, const char *reason);
+	 * @loaded: the JSON of LOADED, borrowed. @mapped: the files that it stays in, now the caller's; NULL: none. */
+	void (*on_end)(void *arg, int image, const json_t *loaded, struct ds_mapped *mapped, const char *reason);
 };
 
 struct ds_loading_spec {

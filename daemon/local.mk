@@ -27,6 +27,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/listen.c daemon/listen.h \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
+	daemon/mapped.c daemon/mapped.h \
 	daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \

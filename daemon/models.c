@@ -43,6 +43,7 @@ struct ds_model {
 	uint64_t done, total;
 	int image; /* sealed, read-only; -1: none */
 	json_t *loaded;
+	struct ds_mapped *mapped; /* the files that the weights stay in; NULL: none */
 
 	struct ds_engine *engine;
 	struct event *timer; /* the next start of the engine */
@@ -114,6 +115,7 @@ static void drop_image(struct ds_model *model)
 	model->held = 0;
 	json_decref(model->loaded);
 	model->loaded = NULL;
+	model->mapped = ds_mapped_free(model->mapped);
 	model->kv_tokens = model->context = 0;
 	model->load = (struct ds_engine_load){0};
 	model->n_barren = model->n_unready = 0;
@@ -234,6 +236,7 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 {
 	struct ds_model *model = arg;
 	bool was_ready = ds_engine_is_ready(model->engine);
+	struct ds_error changed;
 
 	model->engine = NULL;
 	model->load = (struct ds_engine_load){0};
@@ -243,7 +246,9 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 	} else if (model->image >= 0) { /* else its last request took the image along */
 		model->n_barren++;
 		model->n_unready = was_ready ? 0 : model->n_unready + 1;
-		if (refused || model->n_unready >= STARTS_MAX)
+		if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
+			failed(model, changed.text);
+		else if (refused || model->n_unready >= STARTS_MAX)
 			failed(model, reason);
 		else
 			restart_later(model);
@@ -262,9 +267,30 @@ static json_t *wishes(const struct ds_model *model)
 {
 	const struct ds_model_config *c = model->mine;
 
-	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s}", "model", c->name, "precision", c->precision, "context",
+	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s}", "model", c->name, "precision", c->precision, "context",
 			 (json_int_t)c->context, "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
-			 c->backend, "dialect", c->dialect);
+			 c->backend, "dialect", c->dialect, "residency", c->residency);
+}
+
+/* The image, and the files it is mapped from, if they are still the same. Free with free(). */
+static int *engine_fds(const struct ds_model *model, unsigned *n, struct ds_error *err)
+{
+	unsigned n_files = 0;
+	const int *files = model->mapped ? ds_mapped_fds(model->mapped, &n_files) : NULL;
+	int *fds;
+
+	if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, err) < 0)
+		return NULL;
+	fds = calloc(1 + n_files, sizeof(*fds));
+	if (!fds) {
+		ds_fail(err, -ENOMEM, "no memory");
+		return NULL;
+	}
+	fds[0] = model->image;
+	for (unsigned i = 0; i < n_files; i++)
+		fds[1 + i] = files[i];
+	*n = 1 + n_files;
+	return fds;
 }
 
 static void start_engine(struct ds_model *model)
@@ -272,12 +298,14 @@ static void start_engine(struct ds_model *model)
 	ds_cleanup(ds_freep) const char **argv = ds_models_argv(model->all, model->all->config, "ds-engine", NULL);
 	json_t *map = wishes(model), *options = model->config->plugin_options;
 	struct ds_error err = {"no memory"};
+	unsigned n_fds = 0;
+	ds_cleanup(ds_freep) int *fds = engine_fds(model, &n_fds, &err);
 	int r = -ENOMEM;
 
 	json_object_set(map, "sampling", model->mine->sampling);
 	json_object_set(map, "plugins", options);
-	if (argv && map)
-		r = ds_engine_start(&model->engine, model->all->spec.base, model->all->spec.helpers, argv, model->image,
+	if (argv && map && fds)
+		r = ds_engine_start(&model->engine, model->all->spec.base, model->all->spec.helpers, argv, fds, n_fds,
 				    map, &engine_events, model, &err);
 	json_decref(map);
 	if (r < 0) {
@@ -356,12 +384,13 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 }
 
 /* The image is there: is there memory for the rest of it? Then start its engine. */
-static void take_image(struct ds_model *model, int image, const json_t *loaded)
+static void take_image(struct ds_model *model, int image, const json_t *loaded, struct ds_mapped *mapped)
 {
 	json_int_t context = json_integer_value(json_object_get(loaded, "context"));
 	struct ds_error err;
 
 	model->image = image;
+	model->mapped = mapped;
 	model->loaded = json_deep_copy(loaded);
 	model->n_loads++;
 	if (model->mine->context > 0 && (context <= 0 || model->mine->context < context))
@@ -375,15 +404,19 @@ static void take_image(struct ds_model *model, int image, const json_t *loaded)
 	leave_when_idle(model);
 }
 
-static void on_loading_end(void *arg, int image, const json_t *loaded, const char *reason)
+static void on_loading_end(void *arg, int image, const json_t *loaded, struct ds_mapped *mapped,
+			   const char *reason)
 {
 	struct ds_model *model = arg;
 
 	model->loading = NULL;
-	if (image >= 0 && !model->all->stopping)
-		take_image(model, image, loaded);
-	else if (image >= 0)
-		close(image);
+	if (image >= 0 && !model->all->stopping) {
+		take_image(model, image, loaded, mapped);
+	} else {
+		ds_mapped_free(mapped);
+		if (image >= 0)
+			close(image);
+	}
 	if (model->all->stopping || (image < 0 && model->state == DS_MODEL_UNLOADING))
 		become_absent(model);
 	else if (image < 0)
@@ -541,13 +574,14 @@ json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 	for (char **alias = model->mine->aliases; *alias; alias++)
 		json_array_append_new(aliases, json_string(*alias));
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:i, s:I, s:I, "
+		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
 		"s:i, s:I}",
 		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
 		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
 		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
-		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "loads",
+		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "mapped_size",
+		(json_int_t)(model->image >= 0 ? model->plan.mapped_size : 0), "loads",
 		(json_int_t)model->n_loads, "engine_starts", (json_int_t)model->n_engine_starts, "engine_pid",
 		model->engine ? (int)ds_engine_pid(model->engine) : 0, "kv_tokens", (json_int_t)model->kv_tokens,
 		"kv_tokens_used", (json_int_t)model->load.kv_tokens_used, "running", (int)model->n_running, "waiting",

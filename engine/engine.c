@@ -6,8 +6,10 @@
 #include "engine.h"
 #include "chain.h"
 #include "kv.h"
+#include "message.h"
 #include "settings.h"
 
+#include <signal.h>
 #include <string.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -113,6 +115,7 @@ static int find_dialect(struct ds_engine *engine, const char *name, struct ds_er
 	if (!engine->vocabulary || name[0] == '\0')
 		return 0;
 	engine->dialect = ds_plugins_find(engine->plugins, DS_PLUGIN_DIALECT, name, NULL, err);
+	snprintf(engine->dialect_name, sizeof(engine->dialect_name), "%s", name);
 	return engine->dialect ? 0 : -ENOTSUP;
 }
 
@@ -196,13 +199,32 @@ static int check_sampling(const struct ds_engine *engine, struct ds_error *err)
 	return 0;
 }
 
-static int open_all(struct ds_engine *engine, const json_t *map, int fd, struct ds_error *err)
+/* A page of a mapped file that is no longer there: the file was cut, or cannot be read. Nothing of it is left to be saved;
+ * the broker knows the status, and the requests end with it. */
+static void on_lost_page(int signal)
+{
+	_exit(DS_EXIT_FILE_CHANGED);
+}
+
+static int open_image(struct ds_engine *engine, const int *fds, unsigned n_fds, struct ds_error *err)
+{
+	const struct sigaction action = {.sa_handler = on_lost_page};
+	int r = ds_image_open(&engine->image, fds[0], true, err);
+
+	if (r == 0)
+		r = ds_image_map_files(engine->image, fds + 1, n_fds - 1, err);
+	if (r == 0 && n_fds > 1 && sigaction(SIGBUS, &action, NULL) < 0)
+		r = ds_fail(err, -errno, "SIGBUS cannot be handled: %s", strerror(errno));
+	return r;
+}
+
+static int open_all(struct ds_engine *engine, const json_t *map, const int *fds, unsigned n_fds, struct ds_error *err)
 {
 	struct map_options o = {0};
 	int r = read_options(map, &o, err);
 
 	if (r == 0)
-		r = ds_image_open(&engine->image, fd, true, err);
+		r = open_image(engine, fds, n_fds, err);
 	if (r < 0)
 		return r;
 	engine->hparams = ds_image_hparams(engine->image);
@@ -224,8 +246,8 @@ static int open_all(struct ds_engine *engine, const json_t *map, int fd, struct 
 	return r < 0 ? r : check_sampling(engine, err);
 }
 
-int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, const char *map, size_t map_size, int fd,
-		  struct ds_error *err)
+int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, const char *map, size_t map_size,
+		  const int *fds, unsigned n_fds, struct ds_error *err)
 {
 	ds_cleanup(ds_engine_freep) struct ds_engine *engine = calloc(1, sizeof(*engine));
 	json_error_t where;
@@ -240,7 +262,7 @@ int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, cons
 		json_decref(json);
 		return ds_fail(err, -EINVAL, "MAP is not a JSON object: %s", where.text);
 	}
-	r = open_all(engine, json, fd, err);
+	r = open_all(engine, json, fds, n_fds, err);
 	json_decref(json);
 	if (r < 0)
 		return r;

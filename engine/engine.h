@@ -34,11 +34,13 @@ struct ds_engine {
 	const struct ds_tokenizer_ops *tokenizer_ops; /* NULL iff no vocabulary */
 	void *tokenizer;
 	const struct ds_dialect_ops *dialect; /* NULL: no chat */
+	char dialect_name[32];		      /* of its entry */
 };
 
-/* Take @map, the payload of MAP, and map @fd (borrowed). Starts the backend's threads. */
-int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, const char *map, size_t map_size, int fd,
-		  struct ds_error *err);
+/* Take @map, the payload of MAP, and map its descriptors: the image, and the files that its model stays in (borrowed).
+ * Starts the backend's threads. */
+int ds_engine_new(struct ds_engine **out, const struct ds_plugins *plugins, const char *map, size_t map_size,
+		  const int *fds, unsigned n_fds, struct ds_error *err);
 struct ds_engine *ds_engine_free(struct ds_engine *engine); /* takes NULL, returns NULL */
 DS_DEFINE_FREEP(ds_engine)
 

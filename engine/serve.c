@@ -49,7 +49,8 @@ static int send_json(struct serve *serve, uint16_t type, json_t *json)
 
 static int start(struct serve *serve, const struct ds_message *m, struct ds_error *err)
 {
-	int r = ds_engine_new(&serve->engine, serve->plugins, (const char *)m->data, m->size, m->fds[0], err);
+	int r = ds_engine_new(&serve->engine, serve->plugins, (const char *)m->data, m->size, m->fds, m->n_fds,
+			      err);
 
 	if (r == 0)
 		r = ds_compute_new(&serve->compute, serve->engine, serve->outbox, err);
@@ -63,7 +64,7 @@ static int on_map(struct serve *serve, struct ds_message *m, struct ds_error *er
 	const struct ds_engine *engine;
 	int r;
 
-	if (m->n_fds != 1)
+	if (m->n_fds < 1)
 		return ds_fail(err, -EPROTO, "MAP comes without an image");
 	r = start(serve, m, err);
 	if (r < 0) {
@@ -148,6 +149,7 @@ static const struct rule {
 	{DS_MSG_GENERATE, PHASE_SERVING | PHASE_QUITTING, on_request},
 	{DS_MSG_EVALUATE, PHASE_SERVING | PHASE_QUITTING, on_request},
 	{DS_MSG_TOKENIZE, PHASE_SERVING | PHASE_QUITTING, on_request},
+	{DS_MSG_RENDER, PHASE_SERVING | PHASE_QUITTING, on_request},
 	{DS_MSG_CANCEL, PHASE_SERVING | PHASE_QUITTING, on_cancel},
 	{DS_MSG_CREDIT, PHASE_SERVING | PHASE_QUITTING, on_credit},
 	{DS_MSG_PING, PHASE_EMPTY | PHASE_SERVING | PHASE_QUITTING, on_ping},

@@ -3,9 +3,11 @@
 #include "source.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define MAX_TENSORS (1u << 20)
 #define MAX_PARTS (1u << 24)
+#define NO_NUMBER UINT32_MAX
 #define MAX_BLOCK (1ull << 30) /* bytes of a row or a block: what filling holds in memory at once */
 
 struct ds_model_builder {
@@ -20,6 +22,8 @@ struct ds_model_builder {
 	uint32_t n_tensors, tensor_capacity;
 	struct ds_part *parts; /* [n_parts], sorted by tensor and row when planned */
 	uint32_t n_parts, part_capacity;
+	bool is_mapped;
+	uint32_t *file_numbers; /* [n_files]: in the image's table of files, NO_NUMBER: not in it */
 };
 
 /* Make room for one more element in the array *@list of *@capacity elements of @size bytes. */
@@ -315,6 +319,7 @@ struct ds_model_builder *ds_model_builder_free(struct ds_model_builder *builder)
 		free((void *)builder->tensors[i].desc.name);
 	free(builder->tensors);
 	free(builder->parts);
+	free(builder->file_numbers);
 	free(builder);
 	return NULL;
 }
@@ -360,6 +365,21 @@ static int assign_parts(struct ds_model_builder *b, struct ds_error *err)
 	return 0;
 }
 
+const struct ds_part *ds_model_tensor_part(const struct ds_model_tensor *t, uint64_t row)
+{
+	uint32_t low = 0, high = t->n_parts - 1;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (row >= t->parts[middle].row + t->parts[middle].n_rows)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return &t->parts[low];
+}
+
 /* Is what the backend wants of @t possible? */
 static int check_layout(const struct ds_model_tensor *t, struct ds_error *err)
 {
@@ -378,6 +398,103 @@ static int check_layout(const struct ds_model_tensor *t, struct ds_error *err)
 	return 0;
 }
 
+/* The number of file @index in the image's table. */
+static int number_file(struct ds_model_builder *b, uint32_t index, uint32_t *number, struct ds_error *err)
+{
+	struct stat st;
+	int r;
+
+	if (!b->file_numbers) {
+		b->file_numbers = reallocarray(NULL, b->n_files, sizeof(*b->file_numbers));
+		if (!b->file_numbers)
+			return ds_fail(err, -ENOMEM, "no memory for the numbers of %zu files", b->n_files);
+		memset(b->file_numbers, 0xff, b->n_files * sizeof(*b->file_numbers));
+	}
+	if (b->file_numbers[index] == NO_NUMBER) {
+		if (fstat(b->files[index].fd, &st) < 0 || (uint64_t)st.st_size != b->files[index].size)
+			return ds_fail(err, -EIO, "%s changed while it was described", b->files[index].name);
+		r = ds_image_writer_file(b->image, b->files[index].name, &st, &b->file_numbers[index], err);
+		if (r < 0)
+			return r;
+	}
+	*number = b->file_numbers[index];
+	return 0;
+}
+
+/* Do rows [@row, @row + @n_rows) of @t lie in one file, one after the other and as they are to be stored? *@place: its
+ * index among the files, and where. */
+static bool is_contiguous(const struct ds_model_tensor *t, uint64_t row, uint64_t n_rows, struct ds_image_place *place)
+{
+	uint64_t row_size = ds_row_size(t->desc.dtype, t->cols), end = row + n_rows;
+
+	for (const struct ds_part *p = ds_model_tensor_part(t, row), *first = p; row < end; row = p->row + p->n_rows, p++) {
+		uint64_t offset = p->offset + (row - p->row) * row_size;
+
+		if (p->dtype != t->desc.dtype || p->dtype == DS_DTYPE_FP8 || p->transposed ||
+		    (p->stride != 0 && p->stride != row_size) || p->file != first->file)
+			return false;
+		if (p == first)
+			*place = (struct ds_image_place){.file = p->file, .offset = offset};
+		else if (offset != place->offset + (row - (end - n_rows)) * row_size)
+			return false;
+	}
+	return place->offset % ds_image_place_align(t->desc.dtype) == 0;
+}
+
+/* Where @t lies in the files, if it may stay there: whole, or each matrix of a stack. *@places (if not NULL) is the
+ * caller's. */
+static int find_places(const struct ds_model_tensor *t, struct ds_image_place **places, uint32_t *n,
+		       struct ds_error *err)
+{
+	uint64_t rows = t->desc.n_dims == 3 ? t->desc.shape[1] : t->rows;
+	uint64_t size = t->rows * ds_row_size(t->desc.dtype, t->cols);
+	struct ds_image_place whole;
+
+	*places = NULL;
+	if (t->desc.n_dims < 2 || t->layout.id != 0 || t->layout.size != size)
+		return 0;
+	*n = is_contiguous(t, 0, t->rows, &whole) ? 1 : (uint32_t)(t->rows / rows);
+	if (t->rows / rows > MAX_PARTS || (*n > 1 && t->desc.n_dims != 3))
+		return 0;
+	*places = reallocarray(NULL, *n, sizeof(**places));
+	if (!*places)
+		return ds_fail(err, -ENOMEM, "no memory for %u places", *n);
+	for (uint32_t i = 0; i < *n; i++)
+		if (!is_contiguous(t, i * rows, *n == 1 ? t->rows : rows, &(*places)[i])) {
+			free(*places);
+			*places = NULL;
+			return 0;
+		}
+	return 0;
+}
+
+/* Let @t stay in the files if it can. */
+static int map_tensor(struct ds_model_builder *b, struct ds_model_tensor *t, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) struct ds_image_place *places = NULL;
+	uint32_t n = 0;
+	int r = find_places(t, &places, &n, err);
+
+	if (r < 0 || !places)
+		return r;
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = number_file(b, places[i].file, &places[i].file, err);
+	if (r == 0)
+		r = ds_image_writer_mapped_tensor(b->image, &t->desc, places, n, err);
+	t->is_mapped = r == 0;
+	return r;
+}
+
+void ds_model_builder_map(struct ds_model_builder *builder)
+{
+	builder->is_mapped = true;
+}
+
+bool ds_model_builder_is_mapped(const struct ds_model_builder *builder)
+{
+	return builder->is_mapped;
+}
+
 int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_backend_ops *backend,
 			  enum ds_precision precision, struct ds_error *err)
 {
@@ -391,7 +508,9 @@ int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_back
 		r = backend->plan(&t->desc, precision, &t->layout, err);
 		if (r == 0)
 			r = check_layout(t, err);
-		if (r == 0)
+		if (r == 0 && builder->is_mapped)
+			r = map_tensor(builder, t, err);
+		if (r == 0 && !t->is_mapped)
 			r = ds_image_writer_tensor(builder->image, &t->desc, t->layout.id, t->layout.size, err);
 	}
 	return r < 0 ? r : ds_image_writer_layout(builder->image, err);

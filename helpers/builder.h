@@ -18,6 +18,7 @@ struct ds_model_tensor {
 	struct ds_tensor_desc desc;
 	uint64_t rows, cols; /* the shape, flattened */
 	struct ds_layout layout;
+	bool is_mapped;		     /* it stays in the files, the image only says where */
 	const struct ds_part *parts; /* [n_parts], rising rows without a gap: valid after planning */
 	uint32_t n_parts;
 };
@@ -31,6 +32,10 @@ DS_DEFINE_FREEP(ds_model_builder)
 /* What the format plugin gets. Lives as long as the builder. */
 const struct ds_builder *ds_model_builder_calls(struct ds_model_builder *builder);
 
+/* Before planning: let tensors stay in the files where they lie there as the backend wants them. */
+void ds_model_builder_map(struct ds_model_builder *builder);
+bool ds_model_builder_is_mapped(const struct ds_model_builder *builder);
+
 int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_backend_ops *backend,
 			  enum ds_precision precision, struct ds_error *err);
 
@@ -42,6 +47,9 @@ const struct ds_file *ds_model_builder_files(const struct ds_model_builder *buil
 
 /* The tensors in the order in which they were described, which is the order in the image. */
 const struct ds_model_tensor *ds_model_builder_tensors(const struct ds_model_builder *builder, uint32_t *n);
+
+/* After planning: the part that holds row @row of @t; what follows it is in the parts after it. */
+const struct ds_part *ds_model_tensor_part(const struct ds_model_tensor *t, uint64_t row);
 
 /* Elements of all tensors together. */
 uint64_t ds_model_builder_parameters(const struct ds_model_builder *builder);

@@ -89,6 +89,8 @@ static bool take(struct fill *f, struct chunk *c)
 	const struct ds_model_tensor *tensors = ds_model_builder_tensors(f->builder, &n_tensors), *t;
 	uint64_t chunk;
 
+	while (f->tensor < n_tensors && tensors[f->tensor].is_mapped)
+		f->tensor++;
 	if (f->tensor >= n_tensors || f->result < 0)
 		return false;
 	t = &tensors[f->tensor];
@@ -147,8 +149,9 @@ static int fill_chunk(struct worker *w, const struct chunk *c, size_t *size, str
 		r = pack(w, c, &data, size, err);
 	if (r == 0)
 		r = write_at(w->fill, data, *size, c->offset, err);
-	/* the image holds it: its pages in the cache would only take memory from others */
-	ds_source_advise(&w->source, c->t, c->row, c->n_rows, POSIX_FADV_DONTNEED);
+	/* the image holds it: its pages in the cache would only take memory from others, unless an engine maps them */
+	if (!ds_model_builder_is_mapped(w->fill->builder))
+		ds_source_advise(&w->source, c->t, c->row, c->n_rows, POSIX_FADV_DONTNEED);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #include "describe.h"
 #include "loader.h"
 #include "requests.h"
+#include "source.h"
 
 #include <string.h>
 
@@ -107,7 +108,7 @@ static void add_up(struct sums *s, const struct ds_model_builder *builder, const
 
 			type->n_tensors += p == 0;
 			type->n_elements += t->parts[p].n_rows * t->cols;
-			type->size += t->parts[p].n_rows * ds_row_size(t->parts[p].dtype, t->cols);
+			type->size += t->parts[p].n_rows * ds_part_row_size(&t->parts[p], t->cols);
 		}
 		if (begins(t->desc.name, "mtp.")) {
 			s->mtp += elements;

@@ -204,6 +204,7 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 	l->context = context > 0 && context < h->context ? (uint32_t)context : h->context;
 	plan = (struct ds_plan){
 		.weights_size = ds_image_writer_weights_size(image),
+		.mapped_size = ds_image_writer_mapped_size(image),
 		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
 		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
@@ -216,11 +217,12 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 struct wishes {
 	const char *backend, *dialect, *kv_type;
 	enum ds_precision precision;
+	bool is_mapped;
 };
 
 static int read_wishes(const json_t *json, struct wishes *w, struct ds_error *err)
 {
-	const char *precision = "fast";
+	const char *precision = "fast", *residency = "resident";
 	int r = load_text(json, "backend", &w->backend, err);
 
 	if (r == 0)
@@ -229,6 +231,8 @@ static int read_wishes(const json_t *json, struct wishes *w, struct ds_error *er
 		r = load_text(json, "kv_type", &w->kv_type, err);
 	if (r == 0)
 		r = load_text(json, "precision", &precision, err);
+	if (r == 0)
+		r = load_text(json, "residency", &residency, err);
 	if (r < 0)
 		return r;
 	if (strcmp(w->kv_type, "f32") != 0 && strcmp(w->kv_type, "f16") != 0 && strcmp(w->kv_type, "bf16") != 0)
@@ -236,13 +240,16 @@ static int read_wishes(const json_t *json, struct wishes *w, struct ds_error *er
 	w->precision = strcmp(precision, "exact") == 0 ? DS_PRECISION_EXACT : DS_PRECISION_FAST;
 	if (w->precision != DS_PRECISION_EXACT && strcmp(precision, "fast") != 0)
 		return ds_fail(err, -EPROTO, "LOAD: precision \"%.32s\" is not fast or exact", precision);
+	w->is_mapped = strcmp(residency, "mapped") == 0;
+	if (!w->is_mapped && strcmp(residency, "resident") != 0)
+		return ds_fail(err, -EPROTO, "LOAD: residency \"%.32s\" is not resident or mapped", residency);
 	return 0;
 }
 
 static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_decrefp) json_t *json = NULL;
-	struct wishes w = {"auto", "auto", "bf16", DS_PRECISION_FAST};
+	struct wishes w = {"auto", "auto", "bf16", DS_PRECISION_FAST, false};
 	int r = parse(m, "LOAD", &json, err);
 
 	if (r == 0)
@@ -255,6 +262,8 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
 	if (r == 0)
 		r = choose_dialect(l, w.dialect, err);
+	if (r == 0 && w.is_mapped)
+		ds_model_builder_map(l->builder);
 	if (r == 0)
 		r = ds_model_builder_plan(l->builder, l->backend, w.precision, err);
 	if (r == 0)
@@ -271,15 +280,27 @@ static int send_progress(void *self, uint64_t done, uint64_t total, struct ds_er
 	return send(self, DS_MSG_PROGRESS, &progress, sizeof(progress), err);
 }
 
+/* The names of the files that the model stays in, in the order in which an engine wants their descriptors. */
+static json_t *mapped_files(const struct ds_image_writer *image)
+{
+	json_t *names = json_array();
+	uint32_t n;
+	const struct ds_image_file *files = ds_image_writer_get_files(image, &n);
+
+	for (uint32_t i = 0; names && i < n; i++)
+		json_array_append_new(names, json_string(files[i].name));
+	return names;
+}
+
 static int send_loaded(struct loader *l, struct ds_error *err)
 {
 	const struct ds_image_writer *image = ds_model_builder_image(l->builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
 	ds_cleanup(json_decrefp) json_t *json =
-		json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s}", "architecture", h->architecture, "dialect",
+		json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:o}", "architecture", h->architecture, "dialect",
 			  ds_image_writer_get_dialect(image), "tokenizer", ds_image_writer_has_vocabulary(image),
 			  "parameters", (json_int_t)ds_model_builder_parameters(l->builder), "context",
-			  (json_int_t)l->context, "vocab", (json_int_t)h->vocab, "backend", l->backend_name);
+			  (json_int_t)l->context, "vocab", (json_int_t)h->vocab, "backend", l->backend_name, "files", mapped_files(image));
 	ds_cleanup(ds_freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	if (!text)

@@ -26,4 +26,4 @@ typedef int ds_request_function(const struct ds_request *request, json_t **answe
 /* The function of message @type; NULL: it is no request. */
 ds_request_function *ds_request_find(uint16_t type);
 
-ds_request_function ds_request_inspect, ds_request_tokenize;
+ds_request_function ds_request_inspect, ds_request_quantize, ds_request_render, ds_request_tokenize;

@@ -204,27 +204,11 @@ static int read_part(struct ds_source *s, const struct ds_model_tensor *t, const
 	return r;
 }
 
-/* The part that holds row @row: parts are sorted and without a gap. */
-static const struct ds_part *find_part(const struct ds_model_tensor *t, uint64_t row)
-{
-	uint32_t low = 0, high = t->n_parts - 1;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (row >= t->parts[middle].row + t->parts[middle].n_rows)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return &t->parts[low];
-}
-
 int ds_source_read(struct ds_source *source, const struct ds_model_tensor *t, uint64_t row, uint64_t n_rows, void *to,
 		   struct ds_error *err)
 {
 	size_t row_size = ds_row_size(t->desc.dtype, t->cols);
-	const struct ds_part *part = find_part(t, row);
+	const struct ds_part *part = ds_model_tensor_part(t, row);
 	char *y = to;
 
 	for (; n_rows > 0; part++) {
@@ -247,7 +231,7 @@ void ds_source_advise(const struct ds_source *source, const struct ds_model_tens
 	const struct ds_file *files = ds_model_builder_files(source->builder);
 	uint64_t end = t->rows - row < n_rows ? t->rows : row + n_rows;
 
-	for (const struct ds_part *p = find_part(t, row); row < end; row = p->row + p->n_rows, p++) {
+	for (const struct ds_part *p = ds_model_tensor_part(t, row); row < end; row = p->row + p->n_rows, p++) {
 		uint64_t first = row - p->row, last = end - p->row < p->n_rows ? end - p->row : p->n_rows;
 		uint64_t row_size = ds_part_row_size(p, p->transposed ? p->n_rows : t->cols);
 		uint64_t stride = p->stride ? p->stride : row_size;

@@ -19,6 +19,10 @@ struct ds_image_writer {
 	struct ds_image_tensor *tensors; /* [header.n_tensors], as given */
 	struct ds_image_tensor *table;   /* the same sorted by name, from layout() on */
 	uint32_t capacity;
+	struct ds_image_file *files; /* [n_files] */
+	struct ds_image_place *places; /* [n_places] */
+	uint32_t n_files, n_places, place_capacity;
+	uint64_t mapped_size;
 };
 
 int ds_image_writer_new(struct ds_image_writer **out, struct ds_error *err)
@@ -43,6 +47,8 @@ struct ds_image_writer *ds_image_writer_free(struct ds_image_writer *writer)
 	free(writer->text);
 	free(writer->tensors);
 	free(writer->table);
+	free(writer->files);
+	free(writer->places);
 	free(writer);
 	return NULL;
 }
@@ -216,6 +222,76 @@ int ds_image_writer_tensor(struct ds_image_writer *writer, const struct ds_tenso
 	return 0;
 }
 
+int ds_image_writer_file(struct ds_image_writer *writer, const char *name, const struct stat *st, uint32_t *number,
+			 struct ds_error *err)
+{
+	struct ds_image_file file = {
+		.size = (uint64_t)st->st_size,
+		.device = (uint64_t)st->st_dev,
+		.inode = (uint64_t)st->st_ino,
+		.mtime_s = st->st_mtim.tv_sec,
+		.mtime_ns = st->st_mtim.tv_nsec,
+	};
+	int r = set_name(file.name, sizeof(file.name), name, "file", err);
+
+	if (r < 0)
+		return r;
+	if (writer->n_files >= DS_IMAGE_MAX_FILES)
+		return ds_fail(err, -E2BIG, "a model can be mapped from at most %d files", DS_IMAGE_MAX_FILES);
+	if (!writer->files)
+		writer->files = calloc(DS_IMAGE_MAX_FILES, sizeof(*writer->files));
+	if (!writer->files)
+		return ds_fail(err, -ENOMEM, "no memory for a table of files");
+	*number = writer->n_files;
+	writer->files[writer->n_files++] = file;
+	return 0;
+}
+
+/* Room for @n more places. */
+static int grow_places(struct ds_image_writer *writer, uint32_t n, struct ds_error *err)
+{
+	uint64_t capacity = 2 * ((uint64_t)writer->n_places + n);
+	struct ds_image_place *places;
+
+	if ((uint64_t)writer->n_places + n <= writer->place_capacity)
+		return 0;
+	if (capacity > UINT32_MAX)
+		return ds_fail(err, -E2BIG, "too many matrices in files");
+	places = reallocarray(writer->places, capacity, sizeof(*places));
+	if (!places)
+		return ds_fail(err, -ENOMEM, "no memory for the places of %u matrices", n);
+	writer->places = places;
+	writer->place_capacity = (uint32_t)capacity;
+	return 0;
+}
+
+int ds_image_writer_mapped_tensor(struct ds_image_writer *writer, const struct ds_tensor_desc *desc,
+				  const struct ds_image_place *places, uint32_t n_places, struct ds_error *err)
+{
+	uint64_t size = ds_row_size(desc->dtype, desc->shape[desc->n_dims - 1]);
+	struct ds_image_tensor *t;
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i + 1 < desc->n_dims; i++)
+		if (__builtin_mul_overflow(size, desc->shape[i], &size))
+			r = ds_fail(err, -EFBIG, "tensor %s is too large", desc->name);
+	if (r == 0)
+		r = grow_places(writer, n_places, err);
+	if (r == 0)
+		r = ds_image_writer_tensor(writer, desc, 0, size, err);
+	if (r == 0 && (__builtin_add_overflow(writer->mapped_size, size, &writer->mapped_size) ||
+		       writer->mapped_size > INT64_MAX))
+		r = ds_fail(err, -EFBIG, "tensor %s: the model is too large", desc->name);
+	if (r < 0)
+		return r;
+	t = &writer->tensors[writer->header.n_tensors - 1];
+	t->n_places = n_places;
+	t->first_place = writer->n_places;
+	memcpy(&writer->places[writer->n_places], places, n_places * sizeof(*places));
+	writer->n_places += n_places;
+	return 0;
+}
+
 static int by_name(const void *a, const void *b)
 {
 	const struct ds_image_tensor *x = a, *y = b;
@@ -238,13 +314,15 @@ static int place(struct ds_image_writer *writer, enum ds_image_section_id id, ui
 	return 0;
 }
 
-/* Place every tensor, from the start of their section; *@size is what they take together. */
+/* Place every tensor that does not stay in files, from the start of their section; *@size is what they take together. */
 static int place_tensors(struct ds_image_writer *writer, uint64_t *size, struct ds_error *err)
 {
 	*size = 0;
 	for (uint32_t i = 0; i < writer->header.n_tensors; i++) {
 		struct ds_image_tensor *t = &writer->tensors[i];
 
+		if (t->n_places > 0)
+			continue;
 		*size += (DS_IMAGE_TENSOR_ALIGN - *size % DS_IMAGE_TENSOR_ALIGN) % DS_IMAGE_TENSOR_ALIGN;
 		t->offset = *size;
 		if (__builtin_add_overflow(*size, t->size, size) || *size > INT64_MAX)
@@ -262,7 +340,8 @@ static int make_table(struct ds_image_writer *writer, struct ds_error *err)
 	if (!writer->table)
 		return ds_fail(err, -ENOMEM, "no memory for a table of %u tensors", n);
 	for (uint32_t i = 0; i < n; i++) {
-		writer->tensors[i].offset += writer->header.sections[DS_SECTION_TENSORS].offset;
+		if (writer->tensors[i].n_places == 0)
+			writer->tensors[i].offset += writer->header.sections[DS_SECTION_TENSORS].offset;
 		writer->table[i] = writer->tensors[i];
 	}
 	qsort(writer->table, n, sizeof(*writer->table), by_name);
@@ -302,6 +381,8 @@ int ds_image_writer_layout(struct ds_image_writer *writer, struct ds_error *err)
 		[DS_SECTION_SCORES] = writer->scores ? v->n_tokens * sizeof(*writer->scores) : 0,
 		[DS_SECTION_TEXT] = writer->text_size,
 		[DS_SECTION_TENSOR_TABLE] = (uint64_t)writer->header.n_tensors * sizeof(*writer->table),
+		[DS_SECTION_FILES] = (uint64_t)writer->n_files * sizeof(*writer->files),
+		[DS_SECTION_PLACES] = (uint64_t)writer->n_places * sizeof(*writer->places),
 	};
 	uint64_t end = sizeof(writer->header);
 	int r;
@@ -326,7 +407,12 @@ uint64_t ds_image_writer_size(const struct ds_image_writer *writer)
 
 uint64_t ds_image_writer_weights_size(const struct ds_image_writer *writer)
 {
-	return writer->header.sections[DS_SECTION_TENSORS].size;
+	return writer->header.sections[DS_SECTION_TENSORS].size + writer->mapped_size;
+}
+
+uint64_t ds_image_writer_mapped_size(const struct ds_image_writer *writer)
+{
+	return writer->mapped_size;
 }
 
 uint64_t ds_image_writer_offset(const struct ds_image_writer *writer, uint32_t i)
@@ -342,6 +428,12 @@ const struct ds_hparams *ds_image_writer_get_hparams(const struct ds_image_write
 const char *ds_image_writer_get_dialect(const struct ds_image_writer *writer)
 {
 	return writer->header.dialect;
+}
+
+const struct ds_image_file *ds_image_writer_get_files(const struct ds_image_writer *writer, uint32_t *n)
+{
+	*n = writer->n_files;
+	return writer->files;
 }
 
 bool ds_image_writer_has_vocabulary(const struct ds_image_writer *writer)
@@ -373,6 +465,7 @@ int ds_image_writer_write(const struct ds_image_writer *writer, int fd, struct d
 		[DS_SECTION_TOKENS] = writer->tokens,    [DS_SECTION_MERGES] = writer->merges,
 		[DS_SECTION_SCORES] = writer->scores,    [DS_SECTION_TEXT] = writer->text,
 		[DS_SECTION_TENSOR_TABLE] = writer->table,
+		[DS_SECTION_FILES] = writer->files,      [DS_SECTION_PLACES] = writer->places,
 	};
 	int r = write_at(fd, &writer->header, sizeof(writer->header), 0, err);
 

@@ -19,6 +19,12 @@ struct ds_image {
 	uint64_t text_size;
 	struct ds_vocabulary vocabulary; /* tokenizer NULL: none */
 	struct ds_token *tokens;         /* [vocabulary.n_tokens] */
+	const struct ds_image_file *files;   /* [n_files] */
+	const struct ds_image_place *places; /* [n_places] */
+	uint32_t n_files;
+	uint64_t n_places;
+	void **file_data;    /* [n_files]: maps, NULL until they are made */
+	const void **at;     /* [n_places]: where each place is */
 };
 
 static const char *const section_names[] = {
@@ -29,6 +35,8 @@ static const char *const section_names[] = {
 	[DS_SECTION_SCORES] = "scores",
 	[DS_SECTION_TEXT] = "text",
 	[DS_SECTION_TENSOR_TABLE] = "tensor table",
+	[DS_SECTION_FILES] = "files",
+	[DS_SECTION_PLACES] = "places",
 	[DS_SECTION_TENSORS] = "tensors",
 };
 
@@ -240,11 +248,55 @@ static uint64_t count_elements(const struct ds_image_tensor *t)
 	return count;
 }
 
+static int check_files(struct ds_image *image, struct ds_error *err)
+{
+	const struct ds_image_section *files = &image->header->sections[DS_SECTION_FILES];
+	const struct ds_image_section *places = &image->header->sections[DS_SECTION_PLACES];
+
+	if (files->size % sizeof(*image->files) || files->size / sizeof(*image->files) > DS_IMAGE_MAX_FILES ||
+	    places->size % sizeof(*image->places))
+		return ds_fail(err, -EINVAL, "the image has files of %llu bytes and places of %llu",
+			       (unsigned long long)files->size, (unsigned long long)places->size);
+	image->n_files = (uint32_t)(files->size / sizeof(*image->files));
+	image->n_places = places->size / sizeof(*image->places);
+	image->files = (const struct ds_image_file *)(image->data + files->offset);
+	image->places = (const struct ds_image_place *)(image->data + places->offset);
+	for (uint32_t i = 0; i < image->n_files; i++) {
+		const struct ds_image_file *f = &image->files[i];
+
+		if (!is_text(f->name, sizeof(f->name)) || !*f->name || strchr(f->name, '/') || f->size == 0 ||
+		    f->size > INT64_MAX)
+			return ds_fail(err, -EINVAL, "file %u of the image has no name or no size", i);
+	}
+	return 0;
+}
+
+/* Each matrix of @t, which stays in files, lies in one of them. */
+static int check_places(const struct ds_image *image, const struct ds_image_tensor *t, struct ds_error *err)
+{
+	uint64_t size;
+
+	if (t->n_dims < 2 || t->layout != 0 || t->offset != 0 || t->first_place > image->n_places ||
+	    t->n_places > image->n_places - t->first_place ||
+	    (t->n_places != 1 && (t->n_dims != 3 || t->n_places != t->shape[0])))
+		return ds_fail(err, -EINVAL, "tensor %s of the image has %u places from %llu on", t->name, t->n_places,
+			       (unsigned long long)t->first_place);
+	size = t->size / t->n_places;
+	for (uint32_t i = 0; i < t->n_places; i++) {
+		const struct ds_image_place *p = &image->places[t->first_place + i];
+
+		if (p->file >= image->n_files || p->offset % ds_image_place_align(t->dtype) ||
+		    p->offset > image->files[p->file].size || size > image->files[p->file].size - p->offset)
+			return ds_fail(err, -EINVAL, "place %u of tensor %s of the image is in no file", i, t->name);
+	}
+	return 0;
+}
+
 static int check_tensor(const struct ds_image *image, uint32_t i, struct ds_error *err)
 {
 	const struct ds_image_section *s = &image->header->sections[DS_SECTION_TENSORS];
 	const struct ds_image_tensor *t = &image->tensors[i];
-	uint64_t count = count_elements(t), cols, size;
+	uint64_t count = count_elements(t), cols, size = 0;
 
 	if (!is_text(t->name, sizeof(t->name)) || !*t->name)
 		return ds_fail(err, -EINVAL, "tensor %u of the image has no name", i);
@@ -253,14 +305,16 @@ static int check_tensor(const struct ds_image *image, uint32_t i, struct ds_erro
 	if (!ds_dtype_info(t->dtype) || count == 0)
 		return ds_fail(err, -EINVAL, "tensor %s of the image has type %u and %u dimensions", t->name, t->dtype,
 			       t->n_dims);
-	if (t->size == 0 || t->offset % DS_IMAGE_TENSOR_ALIGN || t->offset < s->offset ||
-	    t->offset - s->offset > s->size || t->size > s->size - (t->offset - s->offset))
-		return ds_fail(err, -EINVAL, "tensor %s of the image is out of place", t->name);
 	cols = t->shape[t->n_dims - 1];
-	if (t->layout == 0 &&
-	    (__builtin_mul_overflow(count / cols, ds_row_size((enum ds_dtype)t->dtype, cols), &size) || t->size < size))
+	if (__builtin_mul_overflow(count / cols, ds_row_size((enum ds_dtype)t->dtype, cols), &size) ||
+	    (t->layout == 0 && t->size < size) || (t->n_places > 0 && t->size != size))
 		return ds_fail(err, -EINVAL, "tensor %s of the image has %llu bytes, its shape needs more", t->name,
 			       (unsigned long long)t->size);
+	if (t->n_places > 0)
+		return check_places(image, t, err);
+	if (t->size == 0 || t->offset % DS_IMAGE_TENSOR_ALIGN || t->offset < s->offset || t->offset - s->offset > s->size ||
+	    t->size > s->size - (t->offset - s->offset))
+		return ds_fail(err, -EINVAL, "tensor %s of the image is out of place", t->name);
 	return 0;
 }
 
@@ -282,6 +336,7 @@ static int check(struct ds_image *image, struct ds_error *err)
 		section(image, DS_SECTION_TENSOR_TABLE, image->header->n_tensors, sizeof(*image->tensors), err);
 	if (!image->tensors)
 		return -EINVAL;
+	r = check_files(image, err);
 	for (uint32_t i = 0; r == 0 && i < image->header->n_tensors; i++)
 		r = check_tensor(image, i, err);
 	return r;
@@ -318,6 +373,11 @@ struct ds_image *ds_image_free(struct ds_image *image)
 {
 	if (!image)
 		return NULL;
+	for (uint32_t i = 0; image->file_data && i < image->n_files; i++)
+		if (image->file_data[i])
+			munmap(image->file_data[i], image->files[i].size);
+	free(image->file_data);
+	free(image->at);
 	if (image->data)
 		munmap((void *)image->data, image->size);
 	free(image->tokens);
@@ -349,6 +409,68 @@ const void *ds_image_data(const struct ds_image *image, uint64_t *size)
 {
 	*size = image->size;
 	return image->data;
+}
+
+const struct ds_image_file *ds_image_files(const struct ds_image *image, uint32_t *n)
+{
+	*n = image->n_files;
+	return image->files;
+}
+
+/* Is @fd what @file says? */
+static int check_identity(const struct ds_image_file *file, int fd, struct ds_error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->size ||
+	    (uint64_t)st.st_dev != file->device || (uint64_t)st.st_ino != file->inode ||
+	    st.st_mtim.tv_sec != file->mtime_s || st.st_mtim.tv_nsec != file->mtime_ns)
+		return ds_fail(err, -ESTALE, "%s changed", file->name);
+	return 0;
+}
+
+int ds_image_map_files(struct ds_image *image, const int *fds, unsigned n_fds, struct ds_error *err)
+{
+	if (n_fds != image->n_files || image->file_data)
+		return ds_fail(err, -EPROTO, "the image is of %u mapped files, there are %u", image->n_files, n_fds);
+	if (n_fds == 0)
+		return 0;
+	image->file_data = calloc(image->n_files, sizeof(*image->file_data));
+	image->at = calloc(image->n_places + 1, sizeof(*image->at));
+	if (!image->file_data || !image->at)
+		return ds_fail(err, -ENOMEM, "no memory for %u mapped files", n_fds);
+	for (uint32_t i = 0; i < image->n_files; i++) {
+		const struct ds_image_file *file = &image->files[i];
+		int r = check_identity(file, fds[i], err);
+		void *p;
+
+		if (r < 0)
+			return r;
+		p = mmap(NULL, file->size, PROT_READ, MAP_SHARED, fds[i], 0);
+		if (p == MAP_FAILED)
+			return ds_fail(err, -errno, "%s cannot be mapped: %s", file->name, strerror(errno));
+		image->file_data[i] = p;
+	}
+	for (uint32_t i = 0; i < image->header->n_tensors; i++)
+		for (uint64_t j = 0; j < image->tensors[i].n_places; j++) {
+			uint64_t n = image->tensors[i].first_place + j;
+
+			image->at[n] = (const char *)image->file_data[image->places[n].file] + image->places[n].offset;
+		}
+	return 0;
+}
+
+const void *ds_image_tensor_data(const struct ds_image *image, const struct ds_image_tensor *tensor,
+				 const void *const **matrices)
+{
+	*matrices = NULL;
+	if (tensor->n_places == 0)
+		return image->data + tensor->offset;
+	if (!image->at)
+		return NULL;
+	if (tensor->n_places > 1)
+		*matrices = &image->at[tensor->first_place];
+	return image->at[tensor->first_place];
 }
 
 const struct ds_image_tensor *ds_image_tensor(const struct ds_image *image, const char *name)

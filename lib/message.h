@@ -24,22 +24,24 @@ enum {
 enum ds_message_type {
 	/* broker -> loader */
 	DS_MSG_FILES = 1, /* JSON {"names": [...]}, one descriptor each, in order; repeated until all are sent */
-	DS_MSG_LOAD,	  /* JSON {"model", "precision", "context", "parallel", "kv_type", "backend", "dialect"}: begin */
+	DS_MSG_LOAD,	  /* JSON {"model", "precision", "context", "parallel", "kv_type", "backend", "dialect", "residency"}: begin */
 	DS_MSG_GO,	  /* the memfd: fill it */
 	/* loader -> broker */
 	DS_MSG_PLAN,	 /* struct ds_plan */
 	DS_MSG_PROGRESS, /* struct ds_progress */
-	DS_MSG_LOADED,	 /* JSON {"architecture", "dialect", "parameters", "context", ...}: what is in the image; then exit 0 */
+	DS_MSG_LOADED,	 /* JSON {"architecture", "dialect", "parameters", "context", "files", ...}: what is in the image; then exit 0 */
 	DS_MSG_FAILED,	 /* JSON {"code", "message"}: also engine -> broker, for what concerns no request */
 
 	/* dsctl -> loader, after FILES: one of them, helpers/requests.h */
 	DS_MSG_INSPECT = 16, /* no payload */
+	DS_MSG_QUANTIZE = 17, /* JSON {"type", "name"}, and the file to write */
 	DS_MSG_TOKENIZE = 20, /* JSON, tokenize.h; request: also broker -> engine */
+	DS_MSG_RENDER,	      /* JSON, render.h; likewise */
 	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
 	DS_MSG_ANSWER = 24, /* JSON, as the request says */
 
 	/* broker -> engine */
-	DS_MSG_MAP = 32, /* the image, read-only; JSON as LOAD, and "sampling", "plugins" */
+	DS_MSG_MAP = 32, /* the image, read-only, then the files it is mapped from; JSON as LOAD, and "sampling", "plugins" */
 	DS_MSG_GENERATE, /* request; JSON, see docs/architecture.md */
 	DS_MSG_EVALUATE, /* request; JSON {"tokens": [...], "chunks": [...], "greedy": N, "mtp": bool} */
 	DS_MSG_CANCEL,	 /* request; no answer */
@@ -51,6 +53,9 @@ enum ds_message_type {
 	DS_MSG_EVENTS, /* a batch of events, event.h */
 	DS_MSG_PONG,   /* u64 of the ping, then struct ds_engine_load */
 };
+
+/* The exit status of an engine that lost a page of a file it had mapped: somebody changed the file. */
+#define DS_EXIT_FILE_CHANGED 75
 
 struct ds_plan {
 	uint64_t weights_size;	    /* bytes of all tensors */

@@ -340,9 +340,12 @@ def model_keys(out, arch, config, mla):
 
 
 def stored(name, t, kind):
-    """As converters store it: one dimension and the router always F32, the rest as asked for where blocks fit."""
+    """As converters store it: one dimension and the router always F32, the rest as asked for where blocks fit (None: as it
+    is in the checkpoint)."""
     if len(t.shape) == 1 or "ffn_gate_inp" in name:
         return t.to("f32")
+    if kind is None:
+        return t
     return t.to(kind) if t.shape[-1] % TYPES[kind][1] == 0 else t
 
 

@@ -75,13 +75,6 @@ static bool has_type_text(const json_t *value)
 	return type && !strcmp(type, "text");
 }
 
-static bool has_type_enabled(const json_t *value)
-{
-	const char *type = json_string_value(json_object_get(value, "type"));
-
-	return type && !strcmp(type, "enabled");
-}
-
 /* Fields that would change the answer if they were heeded, and are not supported; some values mean nothing. */
 static const struct {
 	const char *name, *why;
@@ -97,7 +90,6 @@ static const struct {
 	{"audio", "audio is not supported", NULL},
 	{"web_search_options", "searching the web is not supported", NULL},
 	{"response_format", "only {\"type\": \"text\"} is supported", has_type_text},
-	{"thinking", "only {\"type\": \"enabled\"} is supported", has_type_enabled},
 	{"store", "answers are not stored", is_false},
 };
 

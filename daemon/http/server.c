@@ -61,6 +61,7 @@ static const struct ds_route routes[] = {
 	{EVHTTP_REQ_POST, "/v1/chat/completions", false, true, false, ds_openai_chat},
 	{EVHTTP_REQ_POST, "/v1/completions", false, true, false, ds_openai_completions},
 	{EVHTTP_REQ_POST, "/v1/models/*/tokenize", false, true, false, ds_tokenize},
+	{EVHTTP_REQ_POST, "/v1/models/*/render", false, true, false, ds_render_prompt},
 	{EVHTTP_REQ_GET, "/admin/v1/status", true, false, false, ds_admin_status},
 	{EVHTTP_REQ_GET, "/admin/v1/plugins", true, false, false, ds_admin_plugins},
 	{EVHTTP_REQ_POST, "/admin/v1/models/*/load", true, true, true, ds_admin_load},

@@ -54,7 +54,7 @@ size_t ds_http_n_calls(const struct ds_http *http);
 /* The routes, one file a wire. */
 ds_route_fn ds_openai_chat, ds_openai_completions;
 ds_route_fn ds_models_list, ds_models_show, ds_healthz;
-ds_route_fn ds_tokenize;
+ds_route_fn ds_tokenize, ds_render_prompt;
 ds_route_fn ds_admin_status, ds_admin_load, ds_admin_unload, ds_admin_evaluate, ds_admin_plugins;
 
 /* For reply.c: the call is answered. */

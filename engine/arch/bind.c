@@ -69,7 +69,7 @@ static int check_shape(const struct ds_bind *bind, const struct ds_image_tensor 
 static int bind_weight(const struct ds_bind *bind, struct ds_weight *weight, const char *name)
 {
 	const struct ds_image_tensor *tensor = ds_image_tensor(bind->setup->image, name);
-	uint64_t shape[3], image_size;
+	uint64_t shape[3];
 	uint32_t n_dims = 0;
 	int r;
 
@@ -89,7 +89,9 @@ static int bind_weight(const struct ds_bind *bind, struct ds_weight *weight, con
 	r = check_layout(bind, tensor);
 	if (r < 0)
 		return r;
-	weight->data = (const uint8_t *)ds_image_data(bind->setup->image, &image_size) + tensor->offset;
+	weight->data = ds_image_tensor_data(bind->setup->image, tensor, &weight->matrices);
+	if (!weight->data)
+		return ds_fail(bind->err, -EINVAL, "tensor %s lies in a file that is not mapped", name);
 	weight->dtype = tensor->dtype;
 	weight->layout = tensor->layout;
 	if (weight->n_experts == 0)

@@ -74,8 +74,8 @@ bool ds_pair_split(struct ds_pair *pair, const char *text, size_t size)
 	return pair->left_size > 0 && pair->right_size > 0 && !memchr(pair->right, ' ', pair->right_size);
 }
 
-int ds_pair_resolve(struct ds_merge *out, const struct ds_pair *p, const struct ds_words_index *index,
-		    const char *file, const char *key, size_t i, struct ds_error *err)
+int ds_pair_resolve(struct ds_merge *out, const struct ds_pair *p, const struct ds_words_index *index, const char *file,
+		    const char *key, size_t i, struct ds_error *err)
 {
 	struct ds_merge m = {
 		.left = find(index, p->left, p->left_size, "", 0),

@@ -80,8 +80,7 @@ static int order_parts(struct ds_gguf *g, struct ds_error *err)
 				       count, g->n_parts);
 		if (no >= count || ordered[no].source.file)
 			return ds_fail(err, -EINVAL, "%s: split.no is %" PRIu64 ", which %s", name.text, no,
-				       no >= count ? "is not below split.count"
-						   : "another file of the set has, too");
+				       no >= count ? "is not below split.count" : "another file of the set has, too");
 		ordered[no] = *part;
 	}
 	memcpy(g->parts, ordered, g->n_parts * sizeof(*ordered));

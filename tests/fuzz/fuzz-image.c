@@ -14,6 +14,20 @@ static void touch(const void *data, uint64_t size)
 		sum += ((const uint8_t *)data)[i];
 }
 
+/* One that stays in files that are not there has no data. */
+static void read_tensor(const struct ds_image *image, const char *name)
+{
+	const struct ds_image_tensor *t = ds_image_tensor(image, name);
+	const void *const *matrices, *data = t ? ds_image_tensor_data(image, t, &matrices) : NULL;
+	uint32_t n_files;
+	const struct ds_image_file *files = ds_image_files(image, &n_files);
+
+	if (data)
+		touch(data, t->size);
+	for (uint32_t i = 0; i < n_files; i++)
+		touch(files[i].name, strlen(files[i].name));
+}
+
 static void read_all(const struct ds_image *image)
 {
 	const struct ds_vocabulary *v = ds_image_vocabulary(image);
@@ -24,9 +38,8 @@ static void read_all(const struct ds_image *image)
 	touch(ds_image_backend(image), strlen(ds_image_backend(image)));
 	touch(ds_image_hparams(image), sizeof(struct ds_hparams));
 	touch(data, size);
-	if (ds_image_tensor(image, "output_norm"))
-		touch(data + ds_image_tensor(image, "output_norm")->offset,
-		      ds_image_tensor(image, "output_norm")->size);
+	read_tensor(image, "output_norm");
+	read_tensor(image, "experts");
 	if (!v)
 		return;
 	for (uint32_t i = 0; i < v->n_tokens; i++)

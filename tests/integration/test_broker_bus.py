@@ -146,7 +146,7 @@ def test_a_slow_reader_of_a_pipe_holds_up_nobody(bus, daemon):
 
 
 @pytest.mark.parametrize("options", [("1", "colour", "s", "red"), ("1", "format", "s", "xml"), ("1", "format", "u", "1"),
-                                     ("1", "max_tokens", "u", "0"), ("1", "max_tokens", "s", "9"), ("1", "temperature", "d", "2.5"),
+                                     ("1", "max_tokens", "u", "0"), ("1", "max_tokens", "s", "9"), ("1", "temperature", "d", "2.5"), ("1", "thinking", "s", "yes"),
                                      ("2", "format", "s", "json", "colour", "s", "red")], ids=" ".join)
 def test_a_bad_option_is_named(bus, daemon, options):
     ran = bus.call("Generate", "ssa{sv}", "null", "x", *options)

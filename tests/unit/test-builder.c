@@ -509,6 +509,63 @@ static void a_tensor_of_many_chunks_arrives(void **state)
 		}
 }
 
+/* Of a mapped model, what lies in the files as the backend wants it stays there. */
+static void tensors_of_a_mapped_model_stay_where_they_are(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	const struct ds_tensor_desc stack = {"plain stack", DS_DTYPE_BF16, 3, {3, 2, 10, 1}};
+	const struct ds_tensor_desc norm = {"plain norm", DS_DTYPE_F32, 1, {10}};
+	const int fds[] = {c->files[1].fd, c->files[0].fd}; /* numbered as they are first needed */
+	const void *const *matrices;
+	const uint16_t *data;
+	uint32_t t, n;
+
+	ds_model_builder_map(c->builder);
+	/* a stack whose second matrix lies elsewhere, and in two parts that meet */
+	assert_int_equal(c->calls->tensor(c->calls->self, &stack, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 2, 1, 1000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 2, 1, 0, 2000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 3, 1, 0, 2020, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 4, 2, 1, 1040, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(c->calls->tensor(c->calls->self, &norm, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){.tensor = t, .n_rows = 1, .dtype = DS_DTYPE_F32}, NULL), 0);
+	add_whole(c, "plain whole", DS_DTYPE_Q8_0, 5, 64);
+	add_whole(c, "packed", DS_DTYPE_BF16, 4, 10);
+	assert_int_equal(add(c, "plain odd", DS_DTYPE_BF16, 4, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 2001, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(add(c, "plain widened", DS_DTYPE_F32, 4, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 2000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(add(c, "plain apart", DS_DTYPE_BF16, 4, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 2000, 22, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(add(c, "plain turned", DS_DTYPE_BF16, 4, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 4, 0, 2000, 0, DS_DTYPE_BF16, true}, NULL), 0);
+	assert_int_equal(add(c, "plain of two", DS_DTYPE_BF16, 4, 10, &t, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 0, 2, 0, 2000, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	assert_int_equal(part(c, (struct ds_part){t, 2, 2, 1, 2040, 0, DS_DTYPE_BF16, false}, NULL), 0);
+	add_whole(c, "plain fp8", DS_DTYPE_FP8, 4, 128);
+	image = build(c);
+	assert_int_equal(ds_image_writer_mapped_size(ds_model_builder_image(c->builder)), 3 * 2 * 20 + 5 * 68);
+	assert_string_equal(ds_image_files(image, &n)[0].name, "second");
+	assert_int_equal(n, 2);
+	assert_int_equal(ds_image_map_files(image, fds, 2, NULL), 0);
+	assert_int_equal(ds_image_tensor(image, "plain stack")->n_places, 3);
+	ds_image_tensor_data(image, ds_image_tensor(image, "plain stack"), &matrices);
+	for (unsigned i = 0; i < 3; i++) {
+		data = matrices[i];
+		for (uint64_t k = 0; k < 20; k++)
+			assert_int_equal(data[k], word_at(i != 1, (i == 0 ? 1000 : i == 1 ? 2000 : 1040) + 2 * k));
+	}
+	assert_int_equal(ds_image_tensor(image, "plain whole")->n_places, 1);
+	assert_memory_equal(ds_image_tensor_data(image, ds_image_tensor(image, "plain whole"), &matrices),
+			    bytes_of(0, 0, 5 * 68), 5 * 68);
+	for (const char *const *name = (const char *const[]){"plain norm", "packed", "plain odd", "plain widened",
+							     "plain apart", "plain turned", "plain of two", "plain fp8", NULL};
+	     *name; name++)
+		assert_int_equal(ds_image_tensor(image, *name)->n_places, 0);
+	assert_int_equal(half(image, "plain apart", 3, 9), word_at(0, 2000 + 66 + 18));
+}
+
 static void a_file_that_shrinks_while_it_is_read_is_told(void **state)
 {
 	struct checkpoint *c = *state;
@@ -779,6 +836,7 @@ int main(void)
 		TEST(fp8_becomes_floats_turned_or_not),
 		TEST(fp8_without_scales_is_what_it_says),
 		TEST(a_tensor_of_many_chunks_arrives),
+		TEST(tensors_of_a_mapped_model_stay_where_they_are),
 		TEST(a_file_that_shrinks_while_it_is_read_is_told),
 		TEST(filling_ends_when_nobody_listens),
 		TEST(parameters_are_counted),

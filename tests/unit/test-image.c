@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 static const struct ds_hparams hparams = {.architecture = "deepseek", .vocab = 4, .hidden = 8, .n_layers = 1};
 
@@ -179,7 +180,7 @@ struct change {
 
 static const struct change changes[] = {
 	HEADER(magic, 1, "not a model image"),
-	HEADER(version, 1, "version 1, this is 2"),
+	HEADER(version, 1, "version 1, this is 3"),
 	HEADER(size, 4096, "the image says 4096 bytes"),
 	HEADER(n_tensors, 3, "tensor table"),
 	HEADER(n_tensors, UINT32_MAX, "tensor table"),
@@ -225,25 +226,191 @@ static const struct change changes[] = {
 };
 /* clang-format on */
 
+/* The image @fd with change @c, which is number @i of its table. */
+static void refuse(int fd, const struct change *c, size_t i)
+{
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	struct ds_image_header h;
+	uint64_t base = 0;
+	struct ds_error err = {""};
+
+	assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
+	if (c->section < DS_N_SECTIONS)
+		base = h.sections[c->section].offset;
+	assert_int_equal(pwrite(fd, &c->value, c->size, (off_t)(base + c->offset)), c->size);
+	if (ds_image_open(&image, fd, false, &err) != -EINVAL)
+		fail_msg("change %zu is not refused", i);
+	assert_null(image);
+	if (!strstr(err.text, c->sentence))
+		fail_msg("change %zu: \"%s\" does not say \"%s\"", i, err.text, c->sentence);
+}
+
 static void an_image_that_contradicts_itself_is_refused(void **state)
 {
 	for (size_t i = 0; i < DS_ARRAY_SIZE(changes); i++) {
-		const struct change *c = &changes[i];
 		ds_cleanup(ds_closep) int fd = new_image(true);
-		ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
-		struct ds_image_header h;
-		uint64_t base = 0;
-		struct ds_error err = {""};
 
-		assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
-		if (c->section < DS_N_SECTIONS)
-			base = h.sections[c->section].offset;
-		assert_int_equal(pwrite(fd, &c->value, c->size, (off_t)(base + c->offset)), c->size);
-		assert_int_equal(ds_image_open(&image, fd, false, &err), -EINVAL);
-		assert_null(image);
-		if (!strstr(err.text, c->sentence))
-			fail_msg("change %zu: \"%s\" does not say \"%s\"", i, err.text, c->sentence);
+		refuse(fd, &changes[i], i);
 	}
+}
+
+/* Mapped: two files of 1000 floats that count up from 0 and from 5000. A stack of three matrices (2, 4) has one in the
+ * second and two in the first, "whole" (3, 5) is in the second, "norm" in the image. */
+enum { N_FLOATS = 1000 };
+
+static int new_file(float first)
+{
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	float floats[N_FLOATS];
+
+	for (unsigned i = 0; i < N_FLOATS; i++)
+		floats[i] = first + (float)i;
+	assert_int_equal(write(fd, floats, sizeof(floats)), sizeof(floats));
+	return fd;
+}
+
+static int new_mapped_image(const int files[2])
+{
+	static const struct ds_image_place stack[] = {{.file = 1, .offset = 40}, {.file = 0, .offset = 400}, {.file = 0}};
+	static const struct ds_image_place whole[] = {{.file = 1, .offset = 4 * (N_FLOATS - 15)}};
+	const struct ds_tensor_desc norm = {"norm", DS_DTYPE_F32, 1, {3}};
+	const struct ds_tensor_desc stacked = {"stack", DS_DTYPE_F32, 3, {3, 2, 4, 1}};
+	const struct ds_tensor_desc in_one = {"whole", DS_DTYPE_F32, 2, {3, 5, 1, 1}};
+	ds_cleanup(ds_image_writer_freep) struct ds_image_writer *w = NULL;
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	assert_int_equal(ds_image_writer_new(&w, NULL), 0);
+	assert_int_equal(ds_image_writer_hparams(w, &hparams, NULL), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct stat st;
+		uint32_t number;
+
+		assert_int_equal(fstat(files[i], &st), 0);
+		assert_int_equal(ds_image_writer_file(w, i ? "second" : "first", &st, &number, NULL), 0);
+		assert_int_equal(number, i);
+	}
+	assert_int_equal(ds_image_writer_mapped_tensor(w, &stacked, stack, 3, NULL), 0);
+	assert_int_equal(ds_image_writer_tensor(w, &norm, 0, 12, NULL), 0);
+	assert_int_equal(ds_image_writer_mapped_tensor(w, &in_one, whole, 1, NULL), 0);
+	assert_int_equal(ds_image_writer_layout(w, NULL), 0);
+	assert_int_equal(ds_image_writer_mapped_size(w), 96 + 60);
+	assert_int_equal(ds_image_writer_weights_size(w), 96 + 60 + 12);
+	assert_int_equal(ftruncate(fd, (off_t)ds_image_writer_size(w)), 0);
+	assert_int_equal(ds_image_writer_write(w, fd, NULL), 0);
+	return fd;
+}
+
+static void tensors_may_stay_in_files(void **state)
+{
+	int files[] = {new_file(0), new_file(5000)};
+	ds_cleanup(ds_closep) int fd = new_mapped_image(files);
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	const void *const *matrices;
+	const float *data;
+	uint32_t n;
+
+	assert_int_equal(ds_image_open(&image, fd, false, NULL), 0);
+	assert_string_equal(ds_image_files(image, &n)[1].name, "second");
+	assert_int_equal(n, 2);
+	assert_null(ds_image_tensor_data(image, ds_image_tensor(image, "whole"), &matrices));
+	assert_int_equal(ds_image_map_files(image, files, 2, NULL), 0);
+	close(files[0]);
+	close(files[1]);
+	data = ds_image_tensor_data(image, ds_image_tensor(image, "whole"), &matrices);
+	assert_null(matrices);
+	assert_true(data[0] == 5985 && data[14] == 5999);
+	data = ds_image_tensor_data(image, ds_image_tensor(image, "stack"), &matrices);
+	assert_ptr_equal(data, matrices[0]);
+	assert_true(data[0] == 5010 && data[7] == 5017);
+	assert_true(((const float *)matrices[1])[0] == 100 && ((const float *)matrices[2])[7] == 7);
+	assert_non_null(ds_image_tensor_data(image, ds_image_tensor(image, "norm"), &matrices));
+	assert_null(matrices);
+}
+
+static void only_the_files_that_the_loader_saw_are_mapped(void **state)
+{
+	int files[] = {new_file(0), new_file(5000)}, swapped[] = {files[1], files[0]};
+	ds_cleanup(ds_closep) int fd = new_mapped_image(files);
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	struct ds_error err;
+
+	assert_int_equal(ds_image_open(&image, fd, false, NULL), 0);
+	assert_int_equal(ds_image_map_files(image, files, 1, &err), -EPROTO);
+	assert_int_equal(ds_image_map_files(image, swapped, 2, &err), -ESTALE);
+	assert_string_equal(err.text, "first changed");
+	image = ds_image_free(image);
+	assert_int_equal(ftruncate(files[1], 4 * N_FLOATS - 1), 0);
+	assert_int_equal(ds_image_open(&image, fd, false, NULL), 0);
+	assert_int_equal(ds_image_map_files(image, files, 2, &err), -ESTALE);
+	assert_string_equal(err.text, "second changed");
+	close(files[0]);
+	close(files[1]);
+}
+
+/* The table is sorted: norm, stack, whole. */
+#define IN_TENSOR(number, field, value_, sentence_)                                                           \
+	{DS_SECTION_TENSOR_TABLE, (number) * sizeof(struct ds_image_tensor) + offsetof(struct ds_image_tensor, field), \
+	 sizeof(((struct ds_image_tensor *)0)->field), value_, sentence_}
+
+/* clang-format off */
+static const struct change mapped_changes[] = {
+	IN_TENSOR(1, n_places, 2, "tensor stack of the image has 2 places from 0 on"),
+	IN_TENSOR(1, n_places, UINT32_MAX, "tensor stack of the image has 4294967295 places"),
+	IN_TENSOR(1, n_places, 0, "tensor stack of the image is out of place"),
+	IN_TENSOR(1, first_place, 2, "tensor stack of the image has 3 places from 2 on"),
+	IN_TENSOR(2, first_place, UINT64_MAX, "tensor whole of the image has 1 places from 18446744073709551615 on"),
+	IN_TENSOR(2, layout, 1, "tensor whole of the image has 1 places"),
+	IN_TENSOR(2, offset, 64, "tensor whole of the image has 1 places"),
+	IN_TENSOR(2, size, 120, "its shape needs"),
+	IN_TENSOR(2, shape[0], 4, "its shape needs"),
+	IN_TENSOR(0, n_places, 1, "tensor norm of the image has 1 places"),
+	IN(DS_SECTION_FILES, ds_image_file, name[0], 0, "file 0 of the image has no name"),
+	IN(DS_SECTION_FILES, ds_image_file, name[2], '/', "file 0 of the image has no name"),
+	IN(DS_SECTION_FILES, ds_image_file, size, 431, "place 1 of tensor stack of the image is in no file"),
+	IN(DS_SECTION_FILES, ds_image_file, size, 0, "file 0 of the image has no name or no size"),
+	IN(DS_SECTION_FILES, ds_image_file, size, UINT64_MAX, "file 0 of the image has no name or no size"),
+	IN(DS_SECTION_PLACES, ds_image_place, file, 2, "place 0 of tensor stack"),
+	IN(DS_SECTION_PLACES, ds_image_place, offset, 42, "place 0 of tensor stack"),
+	IN(DS_SECTION_PLACES, ds_image_place, offset, 4 * N_FLOATS - 28, "place 0 of tensor stack"),
+	IN(DS_SECTION_PLACES, ds_image_place, offset, UINT64_MAX - 3, "place 0 of tensor stack"),
+	HEADER(sections[DS_SECTION_PLACES].size, 32, "tensor stack of the image has 3 places"),
+	HEADER(sections[DS_SECTION_PLACES].size, 63, "places of 63"),
+	HEADER(sections[DS_SECTION_FILES].size, 0, "place 0 of tensor stack"),
+	HEADER(sections[DS_SECTION_FILES].size, 1, "files of 1 bytes"),
+};
+/* clang-format on */
+
+static void places_outside_of_files_are_refused(void **state)
+{
+	int files[] = {new_file(0), new_file(5000)};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(mapped_changes); i++) {
+		ds_cleanup(ds_closep) int fd = new_mapped_image(files);
+
+		refuse(fd, &mapped_changes[i], i);
+	}
+	close(files[0]);
+	close(files[1]);
+}
+
+/* An FP8 row of one element takes 132 bytes: the shape fits, the bytes do not. */
+static void a_tensor_of_more_bytes_than_can_be_counted_is_refused(void **state)
+{
+	ds_cleanup(ds_closep) int fd = new_image(true);
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	struct ds_image_header h;
+	struct ds_image_tensor t;
+	struct ds_error err = {""};
+
+	assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
+	assert_int_equal(pread(fd, &t, sizeof(t), (off_t)h.sections[DS_SECTION_TENSOR_TABLE].offset), sizeof(t));
+	t.dtype = DS_DTYPE_FP8;
+	t.layout = 0;
+	t.shape[0] = 1ull << 59;
+	t.shape[1] = 1;
+	assert_int_equal(pwrite(fd, &t, sizeof(t), (off_t)h.sections[DS_SECTION_TENSOR_TABLE].offset), sizeof(t));
+	assert_int_equal(ds_image_open(&image, fd, false, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "its shape needs more"));
 }
 
 static void names_that_do_not_end_are_refused(void **state)
@@ -346,6 +513,10 @@ int main(void)
 		cmocka_unit_test(an_engine_takes_only_sealed_images),
 		cmocka_unit_test(a_file_that_is_no_image_is_refused),
 		cmocka_unit_test(an_image_that_contradicts_itself_is_refused),
+		cmocka_unit_test(tensors_may_stay_in_files),
+		cmocka_unit_test(only_the_files_that_the_loader_saw_are_mapped),
+		cmocka_unit_test(places_outside_of_files_are_refused),
+		cmocka_unit_test(a_tensor_of_more_bytes_than_can_be_counted_is_refused),
 		cmocka_unit_test(names_that_do_not_end_are_refused),
 		cmocka_unit_test(a_truncated_image_is_refused_wherever_it_ends),
 		cmocka_unit_test(the_writer_takes_nothing_twice),

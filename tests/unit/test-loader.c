@@ -484,6 +484,34 @@ static void a_cache_of_grouped_queries_holds_keys_and_values(void **state)
 	assert_int_equal(receive_plan(b).kv_size_per_token, 4 * 2 * 16 * 2 * 4);
 }
 
+/* Only what has to be another way than in the file is copied; the answer names the file. */
+static void a_mapped_model_stays_in_its_file(void **state)
+{
+	struct broker *b = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	ds_cleanup(json_decrefp) json_t *loaded = NULL;
+	const void *const *matrices;
+	struct ds_plan plan;
+	const json_t *names;
+
+	add_checkpoint(b);
+	send_files(b);
+	send_text(b, DS_MSG_LOAD, "{\"residency\": \"mapped\"}", NULL, 0);
+	plan = receive_plan(b);
+	assert_true(plan.mapped_size > 2000000 && plan.mapped_size < plan.weights_size);
+	assert_true(plan.image_size >= plan.weights_size - plan.mapped_size && plan.image_size < 500000);
+	image = go(b, plan.image_size, &loaded);
+	names = json_object_get(loaded, "files");
+	assert_int_equal(json_array_size(names), 1);
+	assert_string_equal(json_string_value(json_array_get(names, 0)), "model.safetensors");
+	assert_int_equal(ds_image_map_files(image, &b->files[1], 1, NULL), 0);
+	assert_int_equal(ds_image_tensor(image, "token_embedding")->n_places, 1);
+	assert_int_equal(ds_image_tensor(image, "layers.0.k_b")->n_places, 0);
+	assert_int_equal(ds_image_tensor(image, "layers.0.attention_norm")->n_places, 0);
+	assert_non_null(ds_image_tensor_data(image, ds_image_tensor(image, "layers.2.experts_up"), &matrices));
+	assert_non_null(matrices);
+}
+
 static void a_truncated_checkpoint_is_refused(void **state)
 {
 	struct broker *b = *state;
@@ -631,6 +659,16 @@ static void values_nobody_knows_are_refused(void **state)
 	assert_failed(b, "internal", "LOAD: kv_type \"q8\" is not f32, f16 or bf16");
 }
 
+static void a_residency_nobody_knows_is_refused(void **state)
+{
+	struct broker *b = *state;
+
+	add_checkpoint(b);
+	send_files(b);
+	send_text(b, DS_MSG_LOAD, "{\"residency\": \"elsewhere\"}", NULL, 0);
+	assert_failed(b, "internal", "LOAD: residency \"elsewhere\" is not resident or mapped");
+}
+
 static void exact_keeps_its_cache_in_32_bits(void **state)
 {
 	struct broker *b = *state;
@@ -721,6 +759,7 @@ int main(void)
 		TEST(files_may_come_in_several_messages),
 		TEST(a_shorter_context_a_dialect_and_a_type_can_be_asked_for),
 		TEST(a_cache_of_grouped_queries_holds_keys_and_values),
+		TEST(a_mapped_model_stays_in_its_file),
 		TEST(a_dialect_there_is_not_is_refused_with_those_there_are),
 		TEST(a_dialect_is_recognized_by_the_chat_template),
 		TEST(a_truncated_checkpoint_is_refused),
@@ -738,6 +777,7 @@ int main(void)
 		TEST(a_pipe_is_no_file),
 		TEST(what_is_not_json_is_refused),
 		TEST(values_nobody_knows_are_refused),
+		TEST(a_residency_nobody_knows_is_refused),
 		TEST(exact_keeps_its_cache_in_32_bits),
 		TEST(a_loader_whose_broker_is_gone_ends),
 		TEST(a_loader_whose_broker_goes_while_it_fills_ends),
