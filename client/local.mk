@@ -14,6 +14,8 @@ client_libdsctl_a_SOURCES = \
 	client/verb-load.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \
+	client/verb-quantize.c \
+	client/verb-render.c \
 	client/verb-run.c \
 	client/verb-status.c \
 	client/verb-tokenize.c \

@@ -4,6 +4,7 @@
 #include "options.h"
 #include "output.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
 
@@ -11,8 +12,8 @@
 
 static const struct ds_verb *const verbs[] = {
 	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status, &ds_verb_ls,           &ds_verb_load,
-	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_inspect,
-	&ds_verb_tokenize,
+	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_inspect, &ds_verb_quantize,
+	&ds_verb_tokenize, &ds_verb_render,
 	&ds_verb_config_check,
 };
 
@@ -215,11 +216,25 @@ static int dispatch(char **args, struct ds_error *err)
 	return run_verb(verb, &globals, options, args, err);
 }
 
+/* A standard descriptor that the caller closed would be the next thing opened, and the answer be written into the
+ * socket it comes from. Now it reads as empty, and writing to it fails. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct ds_error err = {0};
 	int r;
 
+	fill_standard_descriptors();
 	setlocale(LC_CTYPE, "");
 	r = argc > 0 ? dispatch(argv + 1, &err) : -EINVAL;
 	/* ferror() remembers what an earlier flush lost. */

@@ -19,7 +19,7 @@ struct ds_request;
 struct ds_request_spec {
 	uid_t uid;
 	struct ds_model *model;
-	uint16_t type; /* DS_MSG_GENERATE, DS_MSG_EVALUATE or DS_MSG_TOKENIZE */
+	uint16_t type; /* DS_MSG_GENERATE, DS_MSG_EVALUATE, DS_MSG_TOKENIZE or DS_MSG_RENDER */
 	char *body;    /* its JSON; ds_request_new() takes ownership, also when it fails */
 	size_t body_size;
 	void (*on_events)(void *arg); /* never called from within ds_request_new() */

@@ -115,6 +115,7 @@ static int find_dialect(struct ds_engine *engine, const char *name, struct ds_er
 	if (!engine->vocabulary || name[0] == '\0')
 		return 0;
 	engine->dialect = ds_plugins_find(engine->plugins, DS_PLUGIN_DIALECT, name, NULL, err);
+	snprintf(engine->dialect_name, sizeof(engine->dialect_name), "%s", name);
 	return engine->dialect ? 0 : -ENOTSUP;
 }
 

@@ -5,6 +5,7 @@
 
 #include "arch/arch.h"
 #include "image.h"
+#include "message.h"
 #include "plugins.h"
 #include <deepseekd/backend.h>
 #include <deepseekd/dialect.h>
@@ -13,7 +14,6 @@
 
 #define DS_STEP_PROMPT_ROWS 256u /* rows of prompts in a step, so that nobody's next token waits long */
 #define DS_STEP_LOGITS 32u	 /* rows whose logits are made at once */
-#define DS_MAX_PARALLEL 256u
 
 struct ds_engine {
 	const struct ds_plugins *plugins; /* borrowed */
@@ -34,6 +34,7 @@ struct ds_engine {
 	const struct ds_tokenizer_ops *tokenizer_ops; /* NULL iff no vocabulary */
 	void *tokenizer;
 	const struct ds_dialect_ops *dialect; /* NULL: no chat */
+	char dialect_name[32];		      /* of its entry */
 };
 
 /* Take @map, the payload of MAP, and map its descriptors: the image, and the files that its model stays in (borrowed).

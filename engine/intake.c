@@ -7,6 +7,7 @@
 #include "compute.h"
 #include "engine.h"
 #include "prompt.h"
+#include "render.h"
 #include "sequence.h"
 #include "tokenize.h"
 
@@ -274,6 +275,26 @@ static int answer_tokenize(const struct ds_engine *engine, struct ds_outlet *out
 	return r;
 }
 
+/* ---- RENDER ---- */
+
+static int answer_render(const struct ds_engine *engine, struct ds_outlet *outlet, const json_t *json,
+			 struct ds_failure *failure)
+{
+	struct ds_error error = {""};
+	json_t *answer = NULL;
+	int r;
+
+	if (!engine->dialect)
+		return ds_refuse(failure, DS_NO_DIALECT, NULL, "the model has no chat format: it completes text only");
+	r = ds_render(engine->dialect, json, &answer, &error);
+	if (r < 0)
+		return ds_refuse_chat(r, &error, failure);
+	json_object_set_new(answer, "dialect", json_string(engine->dialect_name));
+	r = send_answer(outlet, answer, failure);
+	json_decref(answer);
+	return r;
+}
+
 /* ---- the thread ---- */
 
 static void take_in(struct ds_intake *intake, const struct request *request)
@@ -293,6 +314,8 @@ static void take_in(struct ds_intake *intake, const struct request *request)
 		r = read_generate(intake->engine, request->outlet, json, &s, &failure);
 	else if (m->type == DS_MSG_TOKENIZE)
 		r = answer_tokenize(intake->engine, request->outlet, json, &failure);
+	else if (m->type == DS_MSG_RENDER)
+		r = answer_render(intake->engine, request->outlet, json, &failure);
 	else
 		r = read_evaluate(intake->engine, request->outlet, json, &s, &failure);
 	json_decref(json);

@@ -155,7 +155,7 @@ static void on_markup(void *self, const char *text)
 /* ---- the three kinds ---- */
 
 /* The sentences of chat.c begin with the path of what is wrong. */
-static int refuse_chat(int code, const struct ds_error *error, struct ds_failure *failure)
+int ds_refuse_chat(int code, const struct ds_error *error, struct ds_failure *failure)
 {
 	char param[64];
 
@@ -190,7 +190,7 @@ static int render(struct ds_prompt *prompt, const struct ds_engine *engine, cons
 	if (runs_init(&runs, engine, prompt) < 0)
 		return no_memory(failure);
 	if (engine->dialect->render(conversation, &writer, &prompt->thinking, &error) < 0)
-		return refuse_chat(-EINVAL, &error, failure);
+		return ds_refuse_chat(-EINVAL, &error, failure);
 	end_run(&runs);
 	return runs_result(&runs, failure);
 }
@@ -208,7 +208,7 @@ int ds_prompt_from_messages(struct ds_prompt *prompt, const struct ds_engine *en
 		return ds_refuse(failure, DS_NO_DIALECT, NULL, "the model has no chat format: it completes text only");
 	r = ds_chat_new(&chat, messages, tools, thinking, &error);
 	if (r < 0)
-		return refuse_chat(r, &error, failure);
+		return ds_refuse_chat(r, &error, failure);
 	return render(prompt, engine, ds_chat_conversation(chat), failure);
 }
 

@@ -23,6 +23,9 @@ static inline size_t ds_prompt_max(uint32_t context)
 
 void ds_prompt_deinit(struct ds_prompt *prompt); /* takes a zeroed one */
 
+/* Refuse for @error, whose sentence begins with the path of what is wrong in the conversation. Returns as ds_refuse(). */
+int ds_refuse_chat(int code, const struct ds_error *error, struct ds_failure *failure);
+
 /* @messages and @tools (NULL: none) in OpenAI's shape, @thinking true, false or NULL: default. All three fill a zeroed @prompt. A text of more than ds_prompt_max()
  * tokens is DS_CONTEXT_LENGTH_EXCEEDED. */
 int ds_prompt_from_messages(struct ds_prompt *prompt, const struct ds_engine *engine, const json_t *messages,

@@ -6,7 +6,9 @@ static const struct {
 	ds_request_function *function;
 } requests[] = {
 	{DS_MSG_INSPECT, ds_request_inspect},
+	{DS_MSG_QUANTIZE, ds_request_quantize},
 	{DS_MSG_TOKENIZE, ds_request_tokenize},
+	{DS_MSG_RENDER, ds_request_render},
 };
 
 ds_request_function *ds_request_find(uint16_t type)

@@ -13,7 +13,7 @@ struct ds_request {
 	const struct ds_plugins *plugins;
 	const struct ds_file *files; /* [n_files] */
 	size_t n_files;
-	const json_t *json;	    /* the payload, an object; NULL: the message had none */
+	const json_t *json;         /* the payload, an object; NULL: the message had none */
 	struct ds_message *message; /* whose descriptors may be taken */
 	/* Tells dsctl how many of @total bytes are done; a negative answer must end the work. */
 	int (*progress)(void *self, uint64_t done, uint64_t total, struct ds_error *err);
@@ -26,4 +26,4 @@ typedef int ds_request_function(const struct ds_request *request, json_t **answe
 /* The function of message @type; NULL: it is no request. */
 ds_request_function *ds_request_find(uint16_t type);
 
-ds_request_function ds_request_inspect, ds_request_tokenize;
+ds_request_function ds_request_inspect, ds_request_quantize, ds_request_render, ds_request_tokenize;

@@ -16,6 +16,7 @@ lib_libdsplugins_a_SOURCES = \
 	lib/helper-main.c lib/helper-main.h \
 	lib/plugin-check.c lib/plugin-check.h \
 	lib/plugins.c lib/plugins.h \
+	lib/render.c lib/render.h \
 	lib/tokenize.c lib/tokenize.h \
 	lib/vectors.c lib/vectors.h lib/vectors-kinds.h \
 	lib/vectors-backend.c lib/vectors-dialect.c lib/vectors-format.c lib/vectors-sampler.c lib/vectors-tokenizer.c

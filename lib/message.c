@@ -39,6 +39,7 @@ unsigned ds_message_max_fds(uint16_t type)
 	case DS_MSG_MAP:
 		return DS_MESSAGE_FDS;
 	case DS_MSG_GO:
+	case DS_MSG_QUANTIZE:
 		return 1;
 	default:
 		return 0;

@@ -14,6 +14,7 @@
 #define DS_MESSAGE_VERSION 1
 #define DS_MESSAGE_INLINE 65536u
 #define DS_MESSAGE_MAX (64u << 20) /* of a payload in a memfd */
+#define DS_MAX_PARALLEL 256u /* "parallel" of LOAD and MAP */
 #define DS_MESSAGE_FDS 200	   /* descriptors a message, the memfd of a payload not counted */
 
 enum {
@@ -34,7 +35,9 @@ enum ds_message_type {
 
 	/* dsctl -> loader, after FILES: one of them, helpers/requests.h */
 	DS_MSG_INSPECT = 16, /* no payload */
+	DS_MSG_QUANTIZE = 17, /* JSON {"type", "name"}, and the file to write */
 	DS_MSG_TOKENIZE = 20, /* JSON, tokenize.h; request: also broker -> engine */
+	DS_MSG_RENDER,	      /* JSON, render.h; likewise */
 	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
 	DS_MSG_ANSWER = 24, /* JSON, as the request says */
 

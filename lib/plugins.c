@@ -290,7 +290,7 @@ static void explain_absence(const struct ds_plugins *plugins, enum ds_plugin_kin
 			    struct ds_error *err)
 {
 	const struct ds_plugin *plugin;
-	char there[128] = "", refused[sizeof(err->text)] = "";
+	char there[200] = "", refused[sizeof(err->text)] = "";
 	size_t used = 0;
 
 	for (size_t i = 0; (plugin = ds_plugins_next(plugins, kind, &i));)

@@ -8,6 +8,7 @@
 #include <deepseekd/backend.h>
 
 #include <string.h>
+#include <strings.h>
 
 #define GUARD 16 /* floats after an output */
 #define GUARD_VALUE 1234.5f
@@ -120,14 +121,21 @@ static float real(struct run *run, const char *key)
 
 static enum ds_dtype dtype(struct run *run)
 {
-	static const char *const names[] = {NULL, "f32", "f16", "bf16"};
 	const char *name = json_string_value(json_object_get(run->input, "dtype"));
 
-	for (unsigned i = 1; name && i < DS_ARRAY_SIZE(names); i++)
-		if (strcmp(names[i], name) == 0)
+	for (unsigned i = 1; name && i < DS_N_DTYPES; i++)
+		if (strcasecmp(ds_dtype_info(i)->name, name) == 0)
 			return (enum ds_dtype)i;
-	require(run, false, "\"dtype\" is not f32, f16 or bf16");
+	require(run, false, "\"dtype\" is not the name of a type");
 	return DS_DTYPE_F32;
+}
+
+/* That of a cache, whose elements are read and written one by one. */
+static enum ds_dtype float_dtype(struct run *run)
+{
+	enum ds_dtype type = dtype(run);
+
+	return require(run, ds_dtype_is_float(type), "\"dtype\" is not f32, f16 or bf16") ? type : DS_DTYPE_F32;
 }
 
 /* @values narrowed to @type, in host memory. */
@@ -164,10 +172,53 @@ static void pack(struct run *run, const struct ds_tensor_desc *desc, const struc
 	for (uint64_t row = 0; row < rows; row += layout->block_rows) {
 		uint64_t n = rows - row < layout->block_rows ? rows - row : layout->block_rows;
 
-		run->ops->pack(desc, layout, n, src + row * cols * ds_dtype_size(desc->dtype), dst);
+		run->ops->pack(desc, layout, n, src + row * ds_row_size(desc->dtype, cols), dst);
 		dst += layout->block_size;
 	}
 	run->r = run->ops->map(run->self, run->image, size, run->err);
+}
+
+/* Blocks in hexadecimal: what is in arrays nested @n_dims - 1 deep goes to *@to and beyond, unless that is NULL. @shape is
+ * all zero, or what it has to be. */
+static void unhex(struct run *run, const json_t *from, unsigned n_dims, const struct ds_dtype_info *info,
+		  uint64_t *shape, uint8_t **to)
+{
+	bool row = json_is_string(from);
+	const char *text = row ? json_string_value(from) : "";
+	size_t n_digits = strspn(text, "0123456789abcdef");
+	uint64_t n = row ? n_digits / 2 / info->size * info->block : json_array_size(from);
+
+	require(run, n_digits == strlen(text) && n_digits % (2 * info->size) == 0,
+		"\"%.20s\" is not blocks of %s in hexadecimal", text, info->name);
+	if (!require(run, n > 0 && (*shape == 0 || *shape == n) && (n_dims == 1) == row,
+		     "quantised weights are not of one shape"))
+		return;
+	*shape = n;
+	for (size_t i = 0; !row && i < n; i++)
+		unhex(run, json_array_get(from, i), n_dims - 1, info, shape + 1, to);
+	for (size_t i = 0; to && i < n_digits; i += 2) {
+		unsigned byte = 0;
+
+		sscanf(text + i, "%2x", &byte);
+		*(*to)++ = (uint8_t)byte;
+	}
+}
+
+/* The quantised weights under @key, in host memory. */
+static void *blocks(struct run *run, const char *key, enum ds_dtype type, unsigned n_dims, struct shape *shape)
+{
+	const json_t *from = json_object_get(run->input, key);
+	uint64_t n_rows = 1;
+	uint8_t *data, *end;
+
+	unhex(run, from, n_dims, ds_dtype_info(type), shape->d, NULL);
+	for (unsigned i = 0; i + 1 < n_dims; i++)
+		n_rows *= shape->d[i];
+	data = run->r < 0 ? NULL : on_host(run, calloc(n_rows, ds_row_size(type, shape->d[n_dims - 1])));
+	end = data;
+	if (data)
+		unhex(run, from, n_dims, ds_dtype_info(type), shape->d, &end);
+	return data;
 }
 
 /* The weight under @key: planned, packed and mapped. */
@@ -176,14 +227,21 @@ static struct ds_weight weight(struct run *run, const char *key, unsigned n_dims
 	struct ds_tensor_desc desc = {.name = key, .dtype = dtype(run), .n_dims = n_dims};
 	struct ds_layout layout = {0};
 	struct shape shape = {{0}, 0};
-	const float *values = floats(run, key, n_dims, &shape);
-	const void *narrowed = values ? narrow(run, values, shape.count, desc.dtype) : NULL;
+	const float *values = NULL;
+	const void *stored = NULL;
 
-	memcpy(desc.shape, shape.d, sizeof(desc.shape));
+	if (ds_dtype_is_float(desc.dtype))
+		values = floats(run, key, n_dims, &shape);
+	else
+		stored = blocks(run, key, desc.dtype, n_dims, &shape);
+	if (values)
+		stored = narrow(run, values, shape.count, desc.dtype);
+	for (unsigned i = 0; i < DS_MAX_DIMS; i++)
+		desc.shape[i] = i < n_dims ? shape.d[i] : 1;
 	if (run->r == 0)
 		run->r = run->ops->plan(&desc, DS_PRECISION_EXACT, &layout, run->err);
 	if (run->r == 0)
-		pack(run, &desc, &layout, narrowed);
+		pack(run, &desc, &layout, stored);
 	return (struct ds_weight){
 		.data = run->image,
 		.dtype = desc.dtype,
@@ -407,7 +465,7 @@ static void run_kv_store(struct run *run)
 	const float *x = tensor(run, "x", 2, &shape);
 	uint32_t n_pages = number(run, "n_pages"), page_tokens = number(run, "page_tokens");
 	struct ds_rows rows = run->r < 0 ? (struct ds_rows){0} : read_rows(run, n_pages, page_tokens);
-	struct ds_kv kv = {.dtype = dtype(run), .page_tokens = page_tokens, .width = (uint32_t)shape.d[1]};
+	struct ds_kv kv = {.dtype = float_dtype(run), .page_tokens = page_tokens, .width = (uint32_t)shape.d[1]};
 	size_t count = (size_t)n_pages * page_tokens * kv.width;
 	void *raw = run->r < 0 ? NULL : on_host(run, calloc(count, sizeof(float)));
 	float *wide = run->r < 0 ? NULL : on_host(run, calloc(count, sizeof(float)));
@@ -432,7 +490,7 @@ static void run_latent_attention(struct run *run)
 		.scale = real(run, "scale"),
 	};
 	const float *values = floats(run, "cache", 2, &cache);
-	struct ds_kv kv = {.dtype = dtype(run), .page_tokens = number(run, "page_tokens")};
+	struct ds_kv kv = {.dtype = float_dtype(run), .page_tokens = number(run, "page_tokens")};
 	uint32_t n_pages = run->r < 0 ? 0 : (uint32_t)(cache.d[0] / kv.page_tokens);
 	struct ds_rows rows = run->r < 0 ? (struct ds_rows){0} : read_rows(run, n_pages, kv.page_tokens);
 	const void *narrowed = run->r < 0 ? NULL : narrow(run, values, cache.count, kv.dtype);
@@ -477,7 +535,7 @@ static void run_attention(struct run *run)
 		.n_kv_heads = number(run, "n_kv_heads"),
 		.scale = real(run, "scale"),
 	};
-	struct ds_kv k = {.dtype = dtype(run), .page_tokens = number(run, "page_tokens")}, v = k;
+	struct ds_kv k = {.dtype = float_dtype(run), .page_tokens = number(run, "page_tokens")}, v = k;
 	uint64_t n_slots = 0, width = 0;
 	struct ds_rows rows = {0};
 

@@ -2,7 +2,7 @@
  * template to whether it is recognized.
  *
  * Output is fed twice: as the vector cuts it, and one character at a time. Both have to give the same. */
-#include "chat.h"
+#include "render.h"
 #include "vectors-kinds.h"
 
 #include <string.h>
@@ -33,40 +33,11 @@ static json_t *text_json(struct text *t)
 	return fflush(t->stream) == 0 && !ferror(t->stream) ? json_stringn(t->data, t->size) : NULL;
 }
 
-static void write_markup(void *self, const char *text)
-{
-	fputs(text, ((struct text *)self)->stream);
-}
-
-static void write_text(void *self, const char *text, size_t size)
-{
-	fwrite(text, 1, size, ((struct text *)self)->stream);
-}
-
 static int render(const struct ds_vector_case *c, json_t **got, struct ds_error *err)
 {
-	const struct ds_dialect_ops *ops = c->entry->ops;
-	ds_cleanup(ds_chat_freep) struct ds_chat *chat = NULL;
-	ds_cleanup(text_deinit) struct text prompt = {.stream = NULL};
-	struct ds_prompt_writer writer = {sizeof(writer), &prompt, write_markup, write_text};
-	bool thinking = false;
-	json_t *text;
 	int r = ds_vector_keys(c->input, DS_VECTOR_KEYS("messages", "tools", "thinking"), err);
 
-	if (r == 0)
-		r = ds_chat_new(&chat, json_object_get(c->input, "messages"), json_object_get(c->input, "tools"),
-				json_object_get(c->input, "thinking"), err);
-	if (r == 0)
-		r = text_init(&prompt, err);
-	if (r == 0)
-		r = ops->render(ds_chat_conversation(chat), &writer, &thinking, err);
-	if (r < 0)
-		return r;
-	text = text_json(&prompt);
-	if (!text)
-		return ds_fail(err, -EINVAL, "the prompt is not UTF-8");
-	*got = json_pack("{s:o, s:b}", "prompt", text, "thinking", thinking);
-	return 0;
+	return r < 0 ? r : ds_render(c->entry->ops, c->input, got, err);
 }
 
 #define MAX_CALLS 16

@@ -161,7 +161,7 @@ static inline void checkpoint_scales(struct checkpoint *c, const struct ds_scale
 static inline int checkpoint_part(void *self, const struct ds_part *part, struct ds_error *err)
 {
 	struct checkpoint *c = self;
-	uint64_t rows = 1, cols, size;
+	uint64_t rows = 1, cols, size, span;
 	struct checkpoint_tensor *t;
 
 	checkpoint_require(part->tensor < c->n_tensors && part->file < c->n_files, "a part of nothing");
@@ -170,16 +170,25 @@ static inline int checkpoint_part(void *self, const struct ds_part *part, struct
 	for (uint32_t i = 0; i + 1 < t->desc.n_dims; i++)
 		rows *= t->desc.shape[i];
 	checkpoint_require(part->row <= rows && part->n_rows <= rows - part->row, "a part outside its tensor");
-	checkpoint_require(!__builtin_mul_overflow(part->n_rows * cols,
-							  part->dtype == DS_DTYPE_FP8 ? 1 : ds_dtype_size(part->dtype),
-							  &size) &&
+	/* bytes of a row in the file, and from the first byte to the last; plain e4m3 bytes are no blocks */
+	size = part->transposed ? part->n_rows : cols;
+	size = part->dtype == DS_DTYPE_FP8 ? size : ds_row_size(part->dtype, size);
+	checkpoint_require(part->stride == 0 || (part->stride >= size && !part->transposed),
+			   "a stride of less than a row");
+	checkpoint_require(!__builtin_mul_overflow((part->transposed ? cols : part->n_rows) - 1,
+						   part->stride ? part->stride : size, &span) &&
+				   !__builtin_add_overflow(span, size, &span) &&
 				   part->offset <= c->files[part->file].size &&
-				   size <= c->files[part->file].size - part->offset,
+				   span <= c->files[part->file].size - part->offset,
 			   "a part outside its file");
 	checkpoint_require(part->dtype == t->desc.dtype || t->desc.dtype == DS_DTYPE_F32,
 			   "a conversion there is none of");
+	checkpoint_require(!part->transposed || ds_dtype_is_float(part->dtype) || t->desc.dtype == DS_DTYPE_F32,
+			   "quantised rows are turned");
 	if (part->dtype == DS_DTYPE_FP8)
 		checkpoint_scales(c, &part->scales, part->transposed ? cols : part->n_rows);
+	else
+		checkpoint_require(part->scales.tile_rows == 0 && part->scales.tile_cols == 0, "scales of floats");
 	t->n_rows += part->n_rows;
 	if (c->n_parts == CHECKPOINT_PARTS)
 		return ds_fail(err, -E2BIG, "more than %d parts", CHECKPOINT_PARTS);

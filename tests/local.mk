@@ -9,11 +9,13 @@ include tests/unit/client.mk
 include tests/unit/daemon.mk
 include tests/unit/dialect-deepseek.mk
 include tests/unit/engine.mk
+include tests/unit/format-gguf.mk
 include tests/unit/format-safetensors.mk
 include tests/unit/helpers.mk
 include tests/unit/lib.mk
 include tests/unit/sampler-core.mk
 include tests/unit/tokenizer-bpe.mk
+include tests/unit/tokenizer-spm.mk
 
 # What the scripts among the tests need to know of the build.
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; export CC;

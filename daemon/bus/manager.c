@@ -115,6 +115,16 @@ static int take_temperature(sd_bus_message *m, struct ds_bus_stream_spec *spec)
 	return 0;
 }
 
+static int take_thinking(sd_bus_message *m, struct ds_bus_stream_spec *spec)
+{
+	int value;
+
+	if (sd_bus_message_read(m, "v", "b", &value) < 0)
+		return refuse_option(m, "thinking", "must be true or false (b)");
+	json_object_set_new(spec->generate, "thinking", json_boolean(value));
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*take)(sd_bus_message *m, struct ds_bus_stream_spec *spec); /* 1: it has answered */
@@ -122,6 +132,7 @@ static const struct {
 	{"format", take_format},
 	{"max_tokens", take_max_tokens},
 	{"temperature", take_temperature},
+	{"thinking", take_thinking},
 };
 
 static int take_options(sd_bus_message *m, struct ds_bus_stream_spec *spec)
@@ -136,7 +147,7 @@ static int take_options(sd_bus_message *m, struct ds_bus_stream_spec *spec)
 		while (i < DS_ARRAY_SIZE(options) && strcmp(options[i].name, name))
 			i++;
 		if (r >= 0 && i == DS_ARRAY_SIZE(options))
-			return refuse_option(m, name, "is not known (allowed: format, max_tokens, temperature)");
+			return refuse_option(m, name, "is not known (allowed: format, max_tokens, temperature, thinking)");
 		r = r < 0 ? r : options[i].take(m, spec);
 		if (r != 0)
 			return r;
@@ -148,6 +159,7 @@ static int take_options(sd_bus_message *m, struct ds_bus_stream_spec *spec)
 /* 0: @spec is what the call asks for; 1: it was answered with an error. */
 static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_stream_spec *spec)
 {
+	uint64_t max_body = ds_bus_daemon(bus)->config->max_body;
 	const char *name, *prompt;
 	int r;
 
@@ -157,6 +169,12 @@ static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_st
 	spec->model = ds_models_find(ds_bus_daemon(bus)->models, name);
 	if (!spec->model) {
 		sd_bus_reply_method_errorf(m, NO_SUCH_MODEL, "there is no model \"%s\"", name);
+		return 1;
+	}
+	if (strlen(prompt) > max_body) {
+		sd_bus_reply_method_errorf(m, SD_BUS_ERROR_LIMITS_EXCEEDED,
+					   "the prompt has %zu bytes, and listen.max_body allows %llu", strlen(prompt),
+					   (unsigned long long)max_body);
 		return 1;
 	}
 	spec->generate = json_pack("{s:[{s:s, s:s}], s:{}}", "messages", "role", "user", "content", prompt, "sampling");

@@ -190,6 +190,71 @@ static int take_tools(struct ds_call *call, json_t *to)
 	return 0;
 }
 
+/* DeepSeek's {"type": "enabled" | "disabled"}. */
+static int take_thinking_type(struct ds_call *call, const json_t *thinking, json_t *to)
+{
+	const char *type = json_string_value(json_object_get(thinking, "type"));
+	bool on = type && !strcmp(type, "enabled");
+
+	if (!on && (!type || strcmp(type, "disabled")))
+		return ds_openai_refuse(call, "thinking", "type must be enabled or disabled");
+	return json_object_set_new(to, "thinking", json_boolean(on));
+}
+
+/* Whatever else a template might take, of these two it is known what they mean. */
+static int take_template_kwargs(struct ds_call *call, const json_t *kwargs, json_t *to)
+{
+	static const char *const names[] = {"thinking", "enable_thinking"};
+
+	if (!json_is_object(kwargs))
+		return ds_openai_refuse(call, "chat_template_kwargs", "must be an object");
+	for (size_t i = 0; i < DS_ARRAY_SIZE(names); i++) {
+		json_t *value = json_object_get(kwargs, names[i]);
+
+		if (is_given(value) && !json_is_boolean(value))
+			return ds_openai_refuse(call, "chat_template_kwargs", "%s must be true or false", names[i]);
+		if (is_given(value))
+			return json_object_set(to, "thinking", value);
+	}
+	return 0;
+}
+
+/* No model served here has degrees of effort: any but none is the wish to reason. The names are those of all providers. */
+static int take_effort(struct ds_call *call, const json_t *effort, json_t *to)
+{
+	static const char *const names[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra"};
+	const char *name = json_string_value(effort);
+	size_t i = 0;
+
+	while (i < DS_ARRAY_SIZE(names) && (!name || strcmp(name, names[i])))
+		i++;
+	if (i == DS_ARRAY_SIZE(names))
+		return ds_openai_refuse(call, "reasoning_effort",
+					"must be none, minimal, low, medium, high, xhigh, max or ultra");
+	return json_object_set_new(to, "thinking", json_boolean(i > 0));
+}
+
+/* Whether the model is to reason, in the three ways of saying it; a later row outweighs those before it. */
+static int take_thinking(struct ds_call *call, json_t *to)
+{
+	static const struct {
+		const char *name;
+		int (*take)(struct ds_call *call, const json_t *value, json_t *to);
+	} ways[] = {
+		{"reasoning_effort", take_effort},
+		{"chat_template_kwargs", take_template_kwargs},
+		{"thinking", take_thinking_type},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(ways); i++) {
+		const json_t *value = json_object_get(call->body, ways[i].name);
+
+		if (is_given(value) && ways[i].take(call, value, to) < 0)
+			return -EINVAL;
+	}
+	return 0;
+}
+
 static int take_logprobs(struct ds_call *call, struct ds_answer *a, json_t *to)
 {
 	const json_t *wanted = json_object_get(call->body, "logprobs"),
@@ -309,13 +374,22 @@ static json_t *last(struct ds_answer *a, const char *finish)
 	return a->token_logprobs ? with_logprobs(json, "content", ds_answer_take_logprobs(a)) : json;
 }
 
+static void gather(struct ds_answer *a, json_t **to, json_t *from)
+{
+	json_t *list = logprob_list(from);
+
+	if (!*to)
+		*to = json_array();
+	json_array_extend(*to, list);
+	json_decref(list);
+}
+
 static json_t *whole_logprobs(struct ds_answer *a)
 {
-	json_t *content = logprob_list(ds_answer_take_logprobs(a));
-	json_t *json = json_pack("{s:o}", "content", content);
+	json_t *json = json_pack("{s:o}", "content", ds_answer_take_logprobs(a));
 
 	if (a->reasoning_logprobs)
-		json_object_set_new(json, "reasoning_content", logprob_list(ds_steal(&a->reasoning_logprobs)));
+		json_object_set_new(json, "reasoning_content", ds_steal(&a->reasoning_logprobs));
 	return json;
 }
 
@@ -346,6 +420,7 @@ static json_t *whole(struct ds_answer *a, const char *finish)
 static const struct ds_openai_wire wire = {
 	.id_prefix = "chatcmpl",
 	.object = "chat.completion",
+	.gather = gather,
 	.first = first,
 	.delta = delta,
 	.last = last,
@@ -367,7 +442,7 @@ void ds_openai_chat(struct ds_call *call)
 	}
 	generate = json_object();
 	if (take_messages(call, generate) < 0 || take_tools(call, generate) < 0 ||
-	    take_logprobs(call, a, generate) < 0 || ds_openai_take_common(call, a, generate) < 0) {
+	    take_thinking(call, generate) < 0 || take_logprobs(call, a, generate) < 0 || ds_openai_take_common(call, a, generate) < 0) {
 		json_decref(generate);
 		ds_answer_free(a);
 		return;

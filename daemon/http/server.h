@@ -21,6 +21,7 @@ struct ds_call {
 	char name[72];                /* what stands for * in the path of the route */
 	json_t *body;                 /* an object, of routes that have one; else NULL */
 	size_t body_size;             /* bytes, as it came */
+	size_t answer_size;           /* bytes, of one that is not streamed */
 	const struct ds_route *route; /* NULL: there is none for it */
 	struct ds_body *work;         /* its body is being read, or its request written; ends with the call */
 
@@ -54,7 +55,7 @@ size_t ds_http_n_calls(const struct ds_http *http);
 /* The routes, one file a wire. */
 ds_route_fn ds_openai_chat, ds_openai_completions;
 ds_route_fn ds_models_list, ds_models_show, ds_healthz;
-ds_route_fn ds_tokenize;
+ds_route_fn ds_tokenize, ds_render_prompt;
 ds_route_fn ds_admin_status, ds_admin_load, ds_admin_unload, ds_admin_evaluate, ds_admin_plugins;
 
 /* For reply.c: the call is answered. */

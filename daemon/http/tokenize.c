@@ -1,4 +1,4 @@
-/* tokenize.c - POST /v1/models/NAME/tokenize: the engine's tokenizer answers, and its JSON goes through as it comes. */
+/* tokenize.c - POST /v1/models/NAME/tokenize and .../render: the engine answers, and its JSON goes through as it comes. */
 #include "reply.h"
 
 #include <string.h>
@@ -72,11 +72,11 @@ static void pump(void *arg)
 		evbuffer_free(out);
 }
 
-void ds_tokenize(struct ds_call *call)
+static void ask(struct ds_call *call, uint16_t type)
 {
 	struct ds_model *model = ds_models_find(call->daemon->models, call->name);
 	struct ds_request_spec spec = {
-		.uid = call->uid, .model = model, .type = DS_MSG_TOKENIZE, .on_events = pump};
+		.uid = call->uid, .model = model, .type = type, .on_events = pump};
 	struct tokenizing *t;
 
 	if (!model) {
@@ -101,4 +101,14 @@ void ds_tokenize(struct ds_call *call)
 	json_decref(call->body);
 	call->body = NULL;
 	pump(t);
+}
+
+void ds_tokenize(struct ds_call *call)
+{
+	ask(call, DS_MSG_TOKENIZE);
+}
+
+void ds_render_prompt(struct ds_call *call)
+{
+	ask(call, DS_MSG_RENDER);
 }

@@ -8,7 +8,8 @@
  * Vectors: input {"op": NAME, arguments}, output {"y": [...]} and for route {"ids": [...], "weights": [...]}, row-major,
  * nested or not, compared to 1e-5 of the largest of them. Tensors are nested arrays of the shapes given with the
  * operations below and carry the names of the arguments; sizes follow from the shapes, strides are dense.
- * "dtype": "f32" | "f16" | "bf16" is that of the weights, or of the cache. What is not an argument's name: matmul and
+ * "dtype" is that of the weights, or of the cache, in small letters: "f32", "q4_k". A row of quantised weights is a string:
+ * its blocks' bytes in hexadecimal. What is not an argument's name: matmul and
  * expert_sum take the first value of "y", which makes matmul add; rope answers x as y; positions, "pages" (n, pages of a
  * row) and page_tokens stand for ds_rows and ds_kv; kv_store takes n_pages and answers the whole cache
  * (n_pages * page_tokens, width) as y, which was zero before; latent_attention takes the cache as "cache"

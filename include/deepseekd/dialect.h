@@ -36,11 +36,11 @@ struct ds_tool {
 	const char *parameters;	 /* JSON schema, separators ", " and ": ", keys in the sender's order */
 };
 
-/* Whether the model is to reason before it answers; a dialect whose models have no choice does not look. */
+/* Whether the model is to reason before it answers. */
 enum ds_thinking {
 	DS_THINKING_DEFAULT, /* nobody said: what the model's makers chose */
-	DS_THINKING_ON,
-	DS_THINKING_OFF,
+	DS_THINKING_ON,	     /* if it can */
+	DS_THINKING_OFF,     /* -ENOTSUP from a dialect whose models always do */
 };
 
 struct ds_conversation {

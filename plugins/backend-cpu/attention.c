@@ -112,7 +112,7 @@ static void prepare(const struct job *job, size_t row, size_t head, size_t n, st
 	for (size_t h = 0; h < n; h++) {
 		float *q = piece->q + h * job->keys.cols;
 
-		for (size_t p = 0; p < DS_ARRAY_SIZE(job->parts); p++) {
+		for (size_t p = 0; p < DS_ARRAY_SIZE(job->parts) && job->parts[p].cols > 0; p++) {
 			const struct part *part = &job->parts[p];
 			const float *x = part->x + row * part->row_stride + (head + h) * part->head_stride;
 

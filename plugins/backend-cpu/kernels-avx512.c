@@ -182,6 +182,14 @@ static inline vec vec_of_e4m3(__m128i x)
 	return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256));
 }
 
+/* Of an index the lowest four bits count. */
+static inline vec vec_of_nibbles(vec table, __m128i bytes, unsigned shift)
+{
+	__m512i index = _mm512_srl_epi32(_mm512_cvtepu8_epi32(bytes), _mm_cvtsi32_si128((int)shift));
+
+	return _mm512_permutexvar_ps(index, table);
+}
+
 #include "kernels-simd.h"
 
 void ds_kernels_init_avx512(struct ds_kernels *k)

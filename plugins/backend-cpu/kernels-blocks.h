@@ -5,8 +5,8 @@
  * types: a weight is scale * integer, or scale * integer + addend. Scales are products of so few bits that this is what
  * quants.h says, to the last bit, fused or not.
  *
- * The including file defines vec_of_i8() and vec_of_e4m3(): the first LANES of 16 bytes as floats. Blocks are aligned as
- * their structs are. */
+ * The including file defines vec_of_i8() and vec_of_e4m3(): the first LANES of 16 bytes as floats; and with 16 lanes
+ * vec_of_nibbles(): of each byte the nibble at @shift, looked up in @table. Blocks are aligned as their structs are. */
 #include <deepseekd/quants.h>
 
 enum {
@@ -206,6 +206,8 @@ static ALWAYS_INLINE __m256i less(__m256i x, char n)
 	return _mm256_sub_epi8(x, _mm256_set1_epi8(n));
 }
 
+static const int8_t iq4_values[16] = DS_IQ4_VALUES, mxfp4_values[16] = DS_MXFP4_VALUES;
+
 static ALWAYS_INLINE __m256i looked_up(__m256i nibbles, const int8_t *values)
 {
 	__m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
@@ -237,9 +239,8 @@ static ALWAYS_INLINE __m256i group_q6_k(const struct ds_block_q6_k *b, unsigned 
 }
 
 /* The integers of group @g of a block; of FP8 its bytes as they are. */
-static ALWAYS_INLINE __m256i group_of(const void *block, unsigned g, enum ds_dtype dtype)
+static ALWAYS_INLINE __m256i integers_of(const void *block, unsigned g, enum ds_dtype dtype)
 {
-	static const int8_t iq4_values[16] = DS_IQ4_VALUES, mxfp4_values[16] = DS_MXFP4_VALUES;
 	const struct ds_block_q5_0 *q5_0 = block;
 	const struct ds_block_q5_1 *q5_1 = block;
 
@@ -275,14 +276,93 @@ static ALWAYS_INLINE __m256i group_of(const void *block, unsigned g, enum ds_dty
 	}
 }
 
-/* Weights @v * LANES and on of group @g. */
-static ALWAYS_INLINE vec group_weights(__m256i group, const struct scales *s, unsigned g, unsigned v,
+/* What a vector of weights is made of: integers; or, where a vector holds all that a nibble can stand for, the bytes with
+ * the nibbles and the table to look them up in. */
+struct group {
+	__m256i integers;
+	__m128i nibbles[2]; /* of each vector of weights */
+	unsigned shift[2];
+	vec table;
+};
+
+#if LANES == 16
+static ALWAYS_INLINE bool by_table(enum ds_dtype dtype)
+{
+	return dtype == DS_DTYPE_Q4_0 || dtype == DS_DTYPE_Q4_1 || dtype == DS_DTYPE_Q4_K ||
+	       dtype == DS_DTYPE_IQ4_NL || dtype == DS_DTYPE_IQ4_XS || dtype == DS_DTYPE_MXFP4;
+}
+
+static ALWAYS_INLINE vec nibble_values(enum ds_dtype dtype)
+{
+	static const int8_t plain[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+	static const int8_t offset[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+	const int8_t *values = dtype == DS_DTYPE_Q4_0 ? offset
+			     : dtype == DS_DTYPE_IQ4_NL || dtype == DS_DTYPE_IQ4_XS ? iq4_values
+			     : dtype == DS_DTYPE_MXFP4 ? mxfp4_values
+						       : plain;
+
+	return vec_of_i8(_mm_loadu_si128((const __m128i *)values));
+}
+
+static ALWAYS_INLINE const uint8_t *nibbles_of(const void *block, unsigned g, enum ds_dtype dtype)
+{
+	switch (dtype) {
+	case DS_DTYPE_Q4_1:
+		return ((const struct ds_block_q4_1 *)block)->qs;
+	case DS_DTYPE_Q4_K:
+		return ((const struct ds_block_q4_k *)block)->qs + 32 * (g / 2);
+	case DS_DTYPE_IQ4_XS:
+		return ((const struct ds_block_iq4_xs *)block)->qs + 16 * g;
+	case DS_DTYPE_MXFP4:
+		return ((const struct ds_block_mxfp4 *)block)->qs;
+	default:
+		return ((const struct ds_block_q4_0 *)block)->qs; /* IQ4_NL's too */
+	}
+}
+
+static ALWAYS_INLINE void read_nibbles(struct group *group, const void *block, const struct scales *s, unsigned g,
 				       enum ds_dtype dtype)
 {
-	__m128i bytes = v * LANES < 16 ? _mm256_castsi256_si128(group) : _mm256_extracti128_si256(group, 1);
-	unsigned i = (g * GROUP + v * LANES) / block_shapes[dtype].a_scale;
-	vec scale = vec_set(s->scale[i]), whole;
+	const uint8_t *qs = nibbles_of(block, g, dtype);
+	vec scale = vec_set(s->scale[g]), values = nibble_values(dtype);
+	bool k4 = dtype == DS_DTYPE_Q4_K; /* 32 bytes are the low nibbles of one group, the high ones of the next */
 
+	for (unsigned v = 0; v < 2; v++) {
+		group->nibbles[v] = _mm_loadu_si128((const __m128i *)(qs + (k4 ? 16 * v : 0)));
+		group->shift[v] = 4 * (k4 ? g % 2 : v);
+	}
+	group->table = block_shapes[dtype].addend ? vec_fma(scale, values, vec_set(s->addend[g]))
+						  : vec_mul(scale, values);
+}
+#endif
+
+static ALWAYS_INLINE void read_group(struct group *group, const void *block, const struct scales *s, unsigned g,
+				     enum ds_dtype dtype)
+{
+#if LANES == 16
+	if (by_table(dtype)) {
+		read_nibbles(group, block, s, g, dtype);
+		return;
+	}
+#endif
+	group->integers = integers_of(block, g, dtype);
+}
+
+/* Weights @v * LANES and on of group @g. */
+static ALWAYS_INLINE vec group_weights(const struct group *group, const struct scales *s, unsigned g, unsigned v,
+				       enum ds_dtype dtype)
+{
+	__m256i integers = group->integers;
+	__m128i bytes;
+	unsigned i = (g * GROUP + v * LANES) / block_shapes[dtype].a_scale;
+	vec scale, whole;
+
+#if LANES == 16
+	if (by_table(dtype))
+		return vec_of_nibbles(group->table, group->nibbles[v], group->shift[v]);
+#endif
+	scale = vec_set(s->scale[i]);
+	bytes = v * LANES < 16 ? _mm256_castsi256_si128(integers) : _mm256_extracti128_si256(integers, 1);
 	if (v * LANES % 16 > 0)
 		bytes = _mm_srli_si128(bytes, 8);
 	whole = dtype == DS_DTYPE_FP8 ? vec_of_e4m3(bytes) : vec_of_i8(bytes);
@@ -294,11 +374,11 @@ static ALWAYS_INLINE void group_step(const struct ds_matvec *op, const char *con
 				     vec (*sum)[DS_KERNEL_ROWS], unsigned g, size_t c, bool whole, unsigned n_rows,
 				     unsigned n, enum ds_dtype dtype)
 {
-	__m256i group[TILE_ROWS];
+	struct group group[TILE_ROWS];
 
 	UNROLL
 	for (unsigned j = 0; j < n_rows; j++)
-		group[j] = group_of(w[j], g, dtype);
+		read_group(&group[j], w[j], &scales[j], g, dtype);
 	UNROLL
 	for (unsigned v = 0; v < GROUP_VECS; v++, c += LANES) {
 		vec a[TILE_ROWS];
@@ -307,7 +387,7 @@ static ALWAYS_INLINE void group_step(const struct ds_matvec *op, const char *con
 			break;
 		UNROLL
 		for (unsigned j = 0; j < n_rows; j++)
-			a[j] = group_weights(group[j], &scales[j], g, v, dtype);
+			a[j] = group_weights(&group[j], &scales[j], g, v, dtype);
 		UNROLL
 		for (unsigned i = 0; i < n; i++) {
 			vec x = whole ? vec_load(op->x[i] + c) : load_up_to(op->x[i] + c, op->cols - c);
@@ -366,11 +446,12 @@ static ALWAYS_INLINE void widen_blocks(float *y, const void *x, size_t n, enum d
 
 		read_scales(&scales, from, dtype);
 		for (unsigned g = 0; g < block / GROUP; g++) {
-			__m256i group = group_of(from, g, dtype);
+			struct group group;
 
+			read_group(&group, from, &scales, g, dtype);
 			UNROLL
 			for (unsigned v = 0; v < GROUP_VECS; v++, y += LANES)
-				vec_store(y, group_weights(group, &scales, g, v, dtype));
+				vec_store(y, group_weights(&group, &scales, g, v, dtype));
 		}
 	}
 	if (n > 0)

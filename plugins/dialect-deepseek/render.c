@@ -71,6 +71,14 @@ static int check(const struct ds_conversation *conversation, struct ds_error *er
 	return 0;
 }
 
+/* Where nothing keeps the model from reasoning, nobody is told that it does not. */
+static int check_thinking(const struct ds_style *style, const struct ds_conversation *conversation, struct ds_error *err)
+{
+	if (conversation->thinking == DS_THINKING_OFF && style->reasons && style->opening != DS_OPENING_CHOICE)
+		return ds_fail(err, -ENOTSUP, "thinking: the model always reasons before it answers");
+	return 0;
+}
+
 /* V2 was not trained to call tools, and nothing in its format could say that it did. */
 static int check_words(const struct ds_conversation *conversation, struct ds_error *err)
 {
@@ -267,6 +275,8 @@ int ds_deepseek_render(const struct ds_style *style, const struct ds_conversatio
 
 	if (r == 0)
 		r = check(conversation, err);
+	if (r == 0)
+		r = check_thinking(style, conversation, err);
 	if (r < 0)
 		return r;
 	*thinking = false;

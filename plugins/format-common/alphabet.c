@@ -1,5 +1,5 @@
-/* alphabet.c - byte-level vocabularies are written in an alphabet of 256 printable characters, one a byte: the printable
- * ones of Latin-1 are themselves, the others follow from U+0100 in rising order. */
+/* alphabet.c - byte-level vocabularies are written in an alphabet of 256 printable characters, one a byte: the
+ * printable ones of Latin-1 are themselves, the others follow from U+0100 in rising order. */
 #include "common.h"
 
 #define N_LETTERS (256 + 68)

@@ -75,7 +75,7 @@ static const struct {
 /* Keys that other members of the llama family have, and that would change what is computed. */
 static const char *const unsupported[] = {
 	"attention.scale", "attention.clamp_kqv", "attention.max_alibi_bias", "attention.sliding_window_pattern",
-	"embedding_scale", "logit_scale", "residual_scale",
+	"embedding_scale", "logit_scale",         "residual_scale",
 };
 
 struct ds_gguf_name ds_gguf_name(const struct ds_gguf *g, const char *name)
@@ -219,8 +219,8 @@ static int read_gqa(struct ds_gguf *g, struct ds_error *err)
 }
 
 /* Lengths of a key and a value of a head before they are absorbed. Where attention is stored in its absorbed form,
- * attention.key_length and value_length are those of the latent, and there is one head of keys; the real ones have keys of
- * their own then. If a writer left these out, the tensors tell. */
+ * attention.key_length and value_length are those of the latent, and there is one head of keys; the real ones have keys
+ * of their own then. If a writer left these out, the tensors tell. */
 static int read_mla_lengths(struct ds_gguf *g, struct ds_error *err)
 {
 	const struct ds_gguf_stored *k_b = ds_gguf_find(g, "blk.0.attn_k_b.weight");
@@ -251,7 +251,8 @@ static int read_mla_lengths(struct ds_gguf *g, struct ds_error *err)
 	if (k == 0 || v == 0)
 		return ds_fail(err, -EINVAL, "%s: %s is missing", file(g).text, k ? value.text : key.text);
 	if (k <= h->qk_rope || k > 2 * 65536 || v > 65536)
-		return ds_fail(err, -EINVAL, "%s: keys of %" PRIu64 " elements, %u of them rotated, and values of %" PRIu64,
+		return ds_fail(err, -EINVAL,
+			       "%s: keys of %" PRIu64 " elements, %u of them rotated, and values of %" PRIu64,
 			       file(g).text, k, h->qk_rope, v);
 	h->qk_nope = (uint32_t)k - h->qk_rope;
 	h->v_head = (uint32_t)v;
@@ -301,8 +302,8 @@ static int read_scoring(struct ds_gguf *g, uint32_t first_experts, struct ds_err
 	if (r < 0)
 		return r;
 	if (function > 2)
-		return ds_fail(err, -ENOTSUP, "%s: %s is %" PRIu64 ", supported: 1 (softmax), 2 (sigmoid)", file(g).text,
-			       name.text, function);
+		return ds_fail(err, -ENOTSUP, "%s: %s is %" PRIu64 ", supported: 1 (softmax), 2 (sigmoid)",
+			       file(g).text, name.text, function);
 	snprintf(bias, sizeof(bias), "blk.%u.exp_probs_b.bias", first_experts);
 	if (function == 0)
 		function = ds_gguf_find(g, bias) ? 2 : 1;

@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define DS_GGUF_MAX_HEADER (1ull << 30) /* bytes of keys and tensor infos of a file */
-#define DS_GGUF_MAX_NAME 128u		/* bytes of a tensor's name */
+#define DS_GGUF_MAX_NAME 128u           /* bytes of a tensor's name */
 #define DS_GGUF_MAX_DIMS 4
 
 /* Types of a key's value, with the numbers that files use. */
@@ -45,8 +45,8 @@ enum ds_gguf_value {
 struct ds_gguf_type {
 	uint32_t id;
 	const char *name;
-	uint32_t block; /* elements */
-	uint32_t size;	/* bytes of a block */
+	uint32_t block;      /* elements */
+	uint32_t size;       /* bytes of a block */
 	enum ds_dtype dtype; /* 0: known, but not supported */
 };
 
@@ -76,15 +76,15 @@ struct ds_gguf_source {
 struct ds_gguf_stored {
 	char name[DS_GGUF_MAX_NAME];
 	const struct ds_gguf_type *type;
-	uint32_t file; /* index into the files */
+	uint32_t file;                 /* index into the files */
 	uint64_t ne[DS_GGUF_MAX_DIMS]; /* innermost first, padded with 1 */
-	uint64_t offset, size;	       /* bytes, from the start of the file */
+	uint64_t offset, size;         /* bytes, from the start of the file */
 };
 
 /* One file of the set. */
 struct ds_gguf_part {
 	struct ds_gguf_source source;
-	uint32_t file; /* index into the files that were handed over */
+	uint32_t file;            /* index into the files that were handed over */
 	struct ds_gguf_key *keys; /* owned; [n_keys], sorted by name */
 	uint64_t n_keys;
 	uint64_t n_tensors; /* that the header promises */
@@ -108,7 +108,7 @@ struct ds_gguf {
 struct ds_gguf_architecture {
 	const char *name;
 	bool mla;
-	bool permuted;	 /* of each head of q and k, rows i and i + half lie side by side */
+	bool permuted; /* of each head of q and k, rows i and i + half lie side by side */
 	bool qkv_bias, qk_norm;
 };
 
@@ -119,6 +119,7 @@ struct ds_gguf_words {
 	struct ds_merge *merges;
 	float *scores;
 	char *text; /* of the tokens, each followed by a NUL */
+	char *patterns;
 };
 
 extern const struct ds_format_ops ds_gguf_ops;
@@ -180,5 +181,6 @@ int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *buil
 /* Words without texts leave words->vocabulary.tokenizer NULL: the file has no vocabulary. */
 int ds_gguf_read_words(struct ds_gguf_words *words, const struct ds_gguf *g, struct ds_error *err);
 void ds_gguf_words_deinit(struct ds_gguf_words *words);
-/* The split patterns that the name in tokenizer.ggml.pre stands for. */
-int ds_gguf_read_pre(struct ds_vocabulary *v, const struct ds_gguf *g, struct ds_error *err);
+/* The split patterns that the name in tokenizer.ggml.pre stands for, or those that the file has: then *@texts is what they
+ * borrow, from malloc. */
+int ds_gguf_read_pre(struct ds_vocabulary *v, char **texts, const struct ds_gguf *g, struct ds_error *err);

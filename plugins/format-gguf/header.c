@@ -16,8 +16,9 @@
 #define SMALLEST_INFO 32u /* bytes: an empty name, one dimension, type and offset */
 
 static const uint8_t value_sizes[DS_GGUF_N_VALUES] = {
-	[DS_GGUF_U8] = 1,  [DS_GGUF_I8] = 1,   [DS_GGUF_U16] = 2, [DS_GGUF_I16] = 2, [DS_GGUF_U32] = 4, [DS_GGUF_I32] = 4,
-	[DS_GGUF_F32] = 4, [DS_GGUF_BOOL] = 1, [DS_GGUF_U64] = 8, [DS_GGUF_I64] = 8, [DS_GGUF_F64] = 8,
+	[DS_GGUF_U8] = 1,  [DS_GGUF_I8] = 1,  [DS_GGUF_U16] = 2, [DS_GGUF_I16] = 2,
+	[DS_GGUF_U32] = 4, [DS_GGUF_I32] = 4, [DS_GGUF_F32] = 4, [DS_GGUF_BOOL] = 1,
+	[DS_GGUF_U64] = 8, [DS_GGUF_I64] = 8, [DS_GGUF_F64] = 8,
 };
 
 uint32_t ds_gguf_value_size(enum ds_gguf_value type)
@@ -72,8 +73,8 @@ static int read_start(struct ds_gguf_part *part, struct ds_error *err)
 			       "%s: %" PRIu64 " keys and %" PRIu64 " tensors do not fit into %" PRIu64 " bytes",
 			       ds_shown(s->file->name).text, part->n_keys, part->n_tensors, s->file->size);
 	if (part->n_keys > MAX_KEYS || part->n_tensors > MAX_TENSORS)
-		return ds_fail(err, -E2BIG, "%s: more than %u keys or %u tensors", ds_shown(s->file->name).text, MAX_KEYS,
-			       MAX_TENSORS);
+		return ds_fail(err, -E2BIG, "%s: more than %u keys or %u tensors", ds_shown(s->file->name).text,
+			       MAX_KEYS, MAX_TENSORS);
 	return 0;
 }
 
@@ -95,8 +96,8 @@ static int read_type(struct ds_gguf_source *s, enum ds_gguf_value *out, const ch
 	if (r < 0)
 		return r;
 	if (type >= DS_GGUF_N_VALUES)
-		return ds_fail(err, -EINVAL, "%s: %s has a value of the unknown type %u",
-			       ds_shown(s->file->name).text, name, type);
+		return ds_fail(err, -EINVAL, "%s: %s has a value of the unknown type %u", ds_shown(s->file->name).text,
+			       name, type);
 	*out = type;
 	return 0;
 }
@@ -213,7 +214,8 @@ static int measure(const struct ds_gguf_source *s, struct ds_gguf_stored *t, str
 	bool overflow = false;
 
 	if (t->ne[0] % t->type->block)
-		return ds_fail(err, -EINVAL, "%s: tensor %s of type %s has rows of %" PRIu64 " elements, not blocks of %u",
+		return ds_fail(err, -EINVAL,
+			       "%s: tensor %s of type %s has rows of %" PRIu64 " elements, not blocks of %u",
 			       ds_shown(s->file->name).text, t->name, t->type->name, t->ne[0], t->type->block);
 	t->size = t->ne[0] / t->type->block;
 	overflow |= __builtin_mul_overflow(t->size, t->type->size, &t->size);
@@ -288,12 +290,14 @@ static int place_tensors(const struct ds_gguf_part *part, struct ds_gguf_stored 
 
 		if (t->offset % alignment)
 			return ds_fail(err, -EINVAL,
-				       "%s: tensor %s begins at byte %" PRIu64 " of the data, not at a multiple of %" PRIu64,
+				       "%s: tensor %s begins at byte %" PRIu64
+				       " of the data, not at a multiple of %" PRIu64,
 				       ds_shown(file->name).text, t->name, t->offset, alignment);
 		if (__builtin_add_overflow(t->offset, data, &t->offset) || t->offset > file->size ||
 		    t->size > file->size - t->offset)
 			return ds_fail(err, -EINVAL,
-				       "%s: tensor %s needs %" PRIu64 " bytes from byte %" PRIu64 ", the file has %" PRIu64,
+				       "%s: tensor %s needs %" PRIu64 " bytes from byte %" PRIu64
+				       ", the file has %" PRIu64,
 				       ds_shown(file->name).text, t->name, t->size, t->offset, file->size);
 	}
 	return 0;

@@ -3,8 +3,8 @@
 #include "gguf.h"
 
 static const char *const type_names[DS_GGUF_N_VALUES] = {
-	[DS_GGUF_U8] = "u8",   [DS_GGUF_I8] = "i8",	[DS_GGUF_U16] = "u16",	 [DS_GGUF_I16] = "i16",
-	[DS_GGUF_U32] = "u32", [DS_GGUF_I32] = "i32",	[DS_GGUF_F32] = "f32",	 [DS_GGUF_BOOL] = "bool",
+	[DS_GGUF_U8] = "u8",     [DS_GGUF_I8] = "i8",       [DS_GGUF_U16] = "u16", [DS_GGUF_I16] = "i16",
+	[DS_GGUF_U32] = "u32",   [DS_GGUF_I32] = "i32",     [DS_GGUF_F32] = "f32", [DS_GGUF_BOOL] = "bool",
 	[DS_GGUF_TEXT] = "text", [DS_GGUF_ARRAY] = "array", [DS_GGUF_U64] = "u64", [DS_GGUF_I64] = "i64",
 	[DS_GGUF_F64] = "f64",
 };

@@ -41,5 +41,5 @@ static const struct ds_entry entries[] = {
 };
 
 DS_PLUGIN(.kind = DS_PLUGIN_FORMAT, .name = "format-gguf", .version = PACKAGE_VERSION,
-	  .summary = "reads GGUF files of DeepSeek V2, V3 and R1, and of the models distilled from it", .vectors = vectors,
-	  .entries = entries);
+	  .summary = "reads GGUF files of DeepSeek V2, V3 and R1, and of the models distilled from it",
+	  .vectors = vectors, .entries = entries);

@@ -1,7 +1,11 @@
-/* pre.c - the names that files have for what prepares text before the merges: split patterns, as the tokenizer.json of each
- * family spells them, and what else goes with the name. Characters that Unicode normalization would replace are escaped,
- * so that no editor does it. */
+/* pre.c - the names that files have for what prepares text before the merges: split patterns, as the tokenizer.json of
+ * each family spells them, and what else goes with the name. Characters that Unicode normalization would replace are
+ * escaped, so that no editor does it. */
 #include "gguf.h"
+
+#define DS_GGUF_OWN "tokenizer.deepseekd."
+
+/* clang-format off */
 
 /* DeepSeek-LLM, V2, Coder-V2. The last one is a step of its own in tokenizer.json: digits stand alone. */
 static const char *const deepseek_llm[] = {
@@ -53,6 +57,8 @@ static const char *const gpt2[] = {
 	NULL,
 };
 
+/* clang-format on */
+
 static const struct {
 	const char *name; /* in tokenizer.ggml.pre */
 	const char *const *patterns;
@@ -70,7 +76,46 @@ static const struct {
 	{"gpt-2", gpt2},
 };
 
-int ds_gguf_read_pre(struct ds_vocabulary *v, const struct ds_gguf *g, struct ds_error *err)
+/* What this project's own files say where no name fits; other programs then make do with the name. *@texts is what the
+ * patterns borrow, NULL: the file has none. */
+static int read_own(struct ds_vocabulary *v, char **texts, const struct ds_gguf *g, struct ds_error *err)
+{
+	const struct ds_gguf_part *part = &g->parts[0];
+	const struct ds_gguf_key *patterns;
+	const char *at;
+	char *to;
+	size_t size = 0;
+	int r = ds_gguf_array(part, DS_GGUF_OWN "patterns", DS_GGUF_TEXT, &patterns, err);
+
+	if (r < 0 || !patterns)
+		return r;
+	if (patterns->count > DS_MAX_PATTERNS)
+		return ds_fail(err, -EINVAL, "%s: " DS_GGUF_OWN "patterns has %" PRIu64 " elements, allowed: %d",
+			       ds_shown(part->source.file->name).text, patterns->count, DS_MAX_PATTERNS);
+	at = patterns->value;
+	for (uint64_t i = 0; i < patterns->count; i++)
+		size += ds_gguf_next_text(&at).size + 1;
+	*texts = to = malloc(size + 1);
+	if (!to)
+		return ds_fail(err, -ENOMEM, "no memory for %" PRIu64 " split patterns", patterns->count);
+	at = patterns->value;
+	v->n_patterns = 0;
+	for (uint64_t i = 0; i < patterns->count; i++) {
+		struct ds_gguf_text text = ds_gguf_next_text(&at);
+
+		if (memchr(text.text, 0, text.size))
+			return ds_fail(err, -EINVAL, "%s: " DS_GGUF_OWN "patterns[%" PRIu64 "] holds a NUL",
+				       ds_shown(part->source.file->name).text, i);
+		memcpy(to, text.text, text.size);
+		to[text.size] = 0;
+		v->patterns[v->n_patterns++] = to;
+		to += text.size + 1;
+	}
+	r = ds_gguf_bool(part, DS_GGUF_OWN "nfc", &v->nfc, err);
+	return r < 0 ? r : ds_gguf_bool(part, DS_GGUF_OWN "ignore_merges", &v->ignore_merges, err);
+}
+
+int ds_gguf_read_pre(struct ds_vocabulary *v, char **texts, const struct ds_gguf *g, struct ds_error *err)
 {
 	struct ds_shown file = ds_shown(g->parts[0].source.file->name);
 	struct ds_gguf_text pre = {};
@@ -89,11 +134,13 @@ int ds_gguf_read_pre(struct ds_vocabulary *v, const struct ds_gguf *g, struct ds
 		v->nfc = families[i].nfc;
 		v->ignore_merges = families[i].ignore_merges;
 		v->add_bos = families[i].add_bos;
-		return 0;
+		return read_own(v, texts, g, err);
 	}
 	if (!pre.text)
-		return ds_fail(err, -ENOTSUP, "%s: tokenizer.ggml.pre is missing: the file is older than the key, and nothing "
-			       "else says how text is split", file.text);
+		return ds_fail(err, -ENOTSUP,
+			       "%s: tokenizer.ggml.pre is missing: the file is older than the key, and nothing "
+			       "else says how text is split",
+			       file.text);
 	return ds_fail(err, -ENOTSUP, "%s: tokenizer.ggml.pre %s is not supported (supported: %s)", file.text,
 		       ds_shown_bytes(pre.text, pre.size).text, supported);
 }

@@ -59,8 +59,9 @@ static int read_mla_magnitude(struct ds_gguf *g, struct ds_error *err)
 	return 0;
 }
 
-/* Outside of MLA: cosines and sines are multiplied by attn_factor * (0.1 ln factor + 1). R1-0528-Qwen3-8B is meant to have
- * exactly 1 (attn_factor is the inverse), but files older than the key do not say so: in qwen3 a missing one means that. */
+/* Outside of MLA: cosines and sines are multiplied by attn_factor * (0.1 ln factor + 1). R1-0528-Qwen3-8B is meant to
+ * have exactly 1 (attn_factor is the inverse), but files older than the key do not say so: in qwen3 a missing one means
+ * that. */
 static int read_magnitude(struct ds_gguf *g, struct ds_error *err)
 {
 	struct ds_hparams *h = &g->hparams;
@@ -89,8 +90,8 @@ static int read_yarn(struct ds_gguf *g, struct ds_error *err)
 	if (r == 0)
 		r = number(g, "rope.scaling.yarn_ext_factor", -1e6, 1e6, &extrapolation, err);
 	if (r == 0)
-		r = ds_gguf_count(&g->parts[0], ds_gguf_name(g, "rope.scaling.original_context_length").text, 1, 1 << 30,
-				  &original, err);
+		r = ds_gguf_count(&g->parts[0], ds_gguf_name(g, "rope.scaling.original_context_length").text, 1,
+				  1 << 30, &original, err);
 	if (r < 0)
 		return r;
 	if (extrapolation != 1 && extrapolation >= 0)

@@ -80,8 +80,7 @@ static int order_parts(struct ds_gguf *g, struct ds_error *err)
 				       count, g->n_parts);
 		if (no >= count || ordered[no].source.file)
 			return ds_fail(err, -EINVAL, "%s: split.no is %" PRIu64 ", which %s", name.text, no,
-				       no >= count ? "is not below split.count"
-						   : "another file of the set has, too");
+				       no >= count ? "is not below split.count" : "another file of the set has, too");
 		ordered[no] = *part;
 	}
 	memcpy(g->parts, ordered, g->n_parts * sizeof(*ordered));
@@ -146,7 +145,7 @@ int ds_gguf_read_files(struct ds_gguf *g, struct ds_error *err)
 
 	if (r == 0)
 		r = g->n_parts == 1 ? check_alone(g, err) : order_parts(g, err);
-	if (r == 0)
+	if (r == 0 && g->n_parts > 1)
 		r = check_total(g, err);
 	return r < 0 ? r : check_tensors(g, err);
 }

@@ -11,7 +11,7 @@ enum size {
 	HIDDEN,
 	HIDDEN_TWICE,
 	FF,
-	HEADS, /* heads * head_dim */
+	HEADS,  /* heads * head_dim */
 	GROUPS, /* n_kv_heads * head_dim */
 	HEAD_DIM,
 	Q_LORA,
@@ -25,11 +25,11 @@ enum size {
 };
 
 enum form {
-	WHOLE,	  /* the tensor as it is in the file */
-	ROTATED,  /* rows of heads, which some architectures store in the order of the pairs that are rotated */
-	STACK,	  /* one matrix an expert */
-	KEYS,	  /* of kv_b, or k_b */
-	VALUES,	  /* of kv_b, or v_b */
+	WHOLE,   /* the tensor as it is in the file */
+	ROTATED, /* rows of heads, which some architectures store in the order of the pairs that are rotated */
+	STACK,   /* one matrix an expert */
+	KEYS,    /* of kv_b, or k_b */
+	VALUES,  /* of kv_b, or v_b */
 };
 
 enum condition {
@@ -60,10 +60,8 @@ struct rule {
 static const struct rule model_rules[] = {
 	{"token_embedding", "token_embd.weight", VOCAB, HIDDEN},
 	{"output_norm", "output_norm.weight", HIDDEN, .f32 = true},
+	{"output", "output.weight", VOCAB, HIDDEN, IF_THERE},
 };
-
-static const struct rule output_rule = {"output", "output.weight", VOCAB, HIDDEN};
-static const struct rule tied_output_rule = {"output", "token_embd.weight", VOCAB, HIDDEN};
 
 static const struct rule layer_rules[] = {
 	{"attention_norm", "attn_norm.weight", HIDDEN, .f32 = true},
@@ -175,8 +173,8 @@ static bool holds(enum condition when, const struct block *b, const char *source
 	}
 }
 
-/* The stored tensor @source of @depth matrices of @rows x @cols. A dimension of 1 at the end may be left out; matrices may
- * also be stored as one of all their rows. */
+/* The stored tensor @source of @depth matrices of @rows x @cols. A dimension of 1 at the end may be left out; matrices
+ * may also be stored as one of all their rows. */
 static int find(const struct ds_gguf_stored **out, const struct block *b, const char *source, uint64_t depth,
 		uint64_t rows, uint64_t cols, struct ds_error *err)
 {
@@ -284,7 +282,8 @@ static int build_half_of_kv_b(const struct block *b, const struct rule *rule, st
 	return r;
 }
 
-/* k_b (heads, kv_lora, nope) and v_b (heads, v, kv_lora) are what is wanted, if the file has them; some have kv_b as well. */
+/* k_b (heads, kv_lora, nope) and v_b (heads, v, kv_lora) are what is wanted, if the file has them; some have kv_b as
+ * well. */
 static int build_half(const struct block *b, const struct rule *rule, struct ds_tensor_desc *desc, const char *source,
 		      struct ds_error *err)
 {
@@ -393,14 +392,6 @@ static int build(const struct block *b, const struct rule *rules, size_t n_rules
 	return r;
 }
 
-/* Without an output matrix the token embedding is used: the engine knows that of one architecture, not of the other. */
-static int build_output(const struct block *b, struct ds_error *err)
-{
-	if (ds_gguf_find(b->g, output_rule.source))
-		return build(b, &output_rule, 1, err);
-	return b->g->architecture->mla ? build(b, &tied_output_rule, 1, err) : 0;
-}
-
 int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *builder, struct ds_error *err)
 {
 	const struct ds_hparams *h = &g->hparams;
@@ -408,8 +399,6 @@ int ds_gguf_build_tensors(const struct ds_gguf *g, const struct ds_builder *buil
 	int r;
 
 	r = build(&b, model_rules, DS_ARRAY_SIZE(model_rules), err);
-	if (r >= 0)
-		r = build_output(&b, err);
 	for (uint32_t i = 0; r >= 0 && i < h->n_layers + h->n_mtp; i++) {
 		bool mtp = i >= h->n_layers;
 

@@ -1,7 +1,7 @@
 /* tokenizer.c - the keys tokenizer.ggml.* -> a vocabulary: of a byte-level BPE ("gpt2") or of SentencePiece ("llama").
  *
- * Words of a byte-level vocabulary and its merges are written in an alphabet of 256 printable characters, one a byte; those
- * of SentencePiece have U+2581 for a space. Here they become the bytes. Added tokens are literal text. */
+ * Words of a byte-level vocabulary and its merges are written in an alphabet of 256 printable characters, one a byte;
+ * those of SentencePiece have U+2581 for a space. Here they become the bytes. Added tokens are literal text. */
 #include "gguf.h"
 
 #define KEY "tokenizer.ggml."
@@ -55,13 +55,14 @@ static bool is_padding(struct ds_gguf_text text, uint32_t id)
 	return ds_gguf_is(text, padding);
 }
 
-static int read_kind(const struct reader *r, uint32_t id, struct ds_gguf_text text, enum kind *out, struct ds_error *err)
+static int read_kind(const struct reader *r, uint32_t id, struct ds_gguf_text text, enum kind *out,
+		     struct ds_error *err)
 {
 	uint64_t kind = NORMAL;
 
 	if (r->kinds && (!ds_gguf_whole(r->kinds, id, &kind) || kind < NORMAL || kind > BYTE))
-		return ds_fail(err, -EINVAL, "%s: " KEY "token_type[%u] is %" PRId64 ", allowed: %d to %d", file(r).text,
-			       id, (int64_t)kind, NORMAL, BYTE);
+		return ds_fail(err, -EINVAL, "%s: " KEY "token_type[%u] is %" PRId64 ", allowed: %d to %d",
+			       file(r).text, id, (int64_t)kind, NORMAL, BYTE);
 	*out = text.size == 0 || is_padding(text, id) ? UNUSED : (enum kind)kind;
 	return 0;
 }
@@ -149,8 +150,8 @@ static int read_tokens(struct reader *r, struct ds_error *err)
 		enum kind kind = NORMAL;
 
 		if (text.size > UINT16_MAX)
-			return ds_fail(err, -E2BIG, "%s: " KEY "tokens[%u] has %zu bytes, allowed: %d", file(r).text, id,
-				       text.size, UINT16_MAX);
+			return ds_fail(err, -E2BIG, "%s: " KEY "tokens[%u] has %zu bytes, allowed: %d", file(r).text,
+				       id, text.size, UINT16_MAX);
 		result = read_kind(r, id, text, &kind, err);
 		if (result == 0)
 			result = read_token(r, id, text, kind, next, t, err);
@@ -295,7 +296,8 @@ static int find_arrays(struct reader *r, struct ds_error *err)
 		return ds_fail(err, -EINVAL, "%s: " KEY "tokens is missing", file(r).text);
 	if (kinds && (!kinds->array || (kinds->type != DS_GGUF_I32 && kinds->type != DS_GGUF_U32) ||
 		      kinds->count != r->tokens->count))
-		return ds_fail(err, -EINVAL, "%s: " KEY "token_type should be an array of i32 of %" PRIu64 ", one a token",
+		return ds_fail(err, -EINVAL,
+			       "%s: " KEY "token_type should be an array of i32 of %" PRIu64 ", one a token",
 			       file(r).text, r->tokens->count);
 	if (r->tokens->count > (r->g->architecture ? r->g->hparams.vocab : 1u << 24))
 		return ds_fail(err, -EINVAL, "%s: %" PRIu64 " tokens, but the embedding has %u rows", file(r).text,
@@ -312,7 +314,7 @@ static int read_words(struct reader *r, struct ds_error *err)
 	if (result < 0)
 		return result;
 	if (!r->spm)
-		result = ds_gguf_read_pre(v, r->g, err);
+		result = ds_gguf_read_pre(v, &r->w->patterns, r->g, err);
 	else
 		v->add_bos = v->add_space_prefix = true;
 	if (result == 0)
@@ -349,4 +351,5 @@ void ds_gguf_words_deinit(struct ds_gguf_words *w)
 	free(w->merges);
 	free(w->scores);
 	free(w->text);
+	free(w->patterns);
 }

@@ -41,12 +41,9 @@ static const struct {
 	uint32_t first, last;
 	const char *whose;
 } others[] = {
-	{4, 5, "was withdrawn from the format"},
-	{31, 33, "was withdrawn from the format"},
-	{36, 38, "was withdrawn from the format"},
-	{40, 40, "is NVFP4"},
-	{97, 158, "is private to ik_llama.cpp"},
-	{202, 399, "is private to ik_llama.cpp"},
+	{4, 5, "was withdrawn from the format"},   {31, 33, "was withdrawn from the format"},
+	{36, 38, "was withdrawn from the format"}, {40, 40, "is NVFP4"},
+	{97, 158, "is private to ik_llama.cpp"},   {202, 399, "is private to ik_llama.cpp"},
 };
 
 const struct ds_gguf_type *ds_gguf_type(uint32_t id)

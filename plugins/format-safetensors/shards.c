@@ -37,7 +37,7 @@ bool ds_shards_present(const struct ds_file *files, size_t n_files)
 		if (is_shard(&files[i]))
 			return true;
 		words = words || strcmp(files[i].name, "tokenizer.json") == 0;
-		others = others || !dot || strcmp(dot, ".json") != 0;
+		others = others || !dot || (strcmp(dot, ".json") != 0 && strcmp(dot, ".jinja") != 0);
 	}
 	return words && !others;
 }

@@ -237,6 +237,7 @@ static int build_part(const struct block *b, struct ds_part *part, const struct 
 	part->file = t->file;
 	part->offset = t->offset + first * row_size;
 	part->dtype = t->element->dtype;
+	part->scales = (struct ds_scales){};
 	if (part->dtype == DS_DTYPE_FP8) {
 		r = ds_scales_find(&part->scales, b->c, t, err);
 		part->scales.first_row = first;

@@ -78,6 +78,7 @@ struct ds_bpe_known {
 };
 
 /* patterns.c */
+const struct ds_bpe_known *ds_bpe_known_patterns(size_t *n); /* all of them */
 const struct ds_bpe_known *ds_bpe_known_pattern(const char *pattern); /* NULL: not known */
 /* The pattern with \s and \S spelled out as PCRE2 would otherwise not quite read them; free() it. NULL: no memory. */
 char *ds_bpe_translate_pattern(const char *pattern);

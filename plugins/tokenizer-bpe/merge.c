@@ -8,7 +8,7 @@
 
 #define SHORT_PIECE 64
 #define NO_RANK UINT32_MAX
-#define NO_SYMBOL SIZE_MAX
+#define NO_SYMBOL UINT32_MAX
 
 static int merge_short(const struct ds_bpe *bpe, uint32_t *ids, size_t *n_ids)
 {
@@ -43,16 +43,16 @@ static int merge_short(const struct ds_bpe *bpe, uint32_t *ids, size_t *n_ids)
 	return 0;
 }
 
+/* Both are small, because what a long piece costs is waiting for memory. */
 struct symbol {
-	size_t previous, next; /* NO_SYMBOL at the ends */
-	uint32_t id;           /* DS_NO_TOKEN once it became part of the symbol before it */
+	uint32_t previous, next; /* NO_SYMBOL at the ends */
+	uint32_t id;             /* DS_NO_TOKEN once it became part of the symbol before it */
 };
 
 /* A merge of the symbol at @at with the one after it. */
 struct waiting {
-	uint32_t rank;
-	uint32_t left, right, merged;
-	size_t at;
+	uint32_t rank, at;
+	uint32_t left, right;
 };
 
 /* The best entry is entries[0]; every other comes after entries[(i - 1) / 2]. */
@@ -97,10 +97,10 @@ static struct waiting dequeue(struct queue *queue)
 }
 
 /* Let the merge of symbol @at with its next one wait, if there is one. */
-static void propose(const struct ds_bpe *bpe, struct queue *queue, const struct symbol *symbols, size_t at)
+static void propose(const struct ds_bpe *bpe, struct queue *queue, const struct symbol *symbols, uint32_t at)
 {
 	const struct ds_bpe_pair *pair;
-	size_t next;
+	uint32_t next;
 
 	if (at == NO_SYMBOL || symbols[at].next == NO_SYMBOL)
 		return;
@@ -108,10 +108,9 @@ static void propose(const struct ds_bpe *bpe, struct queue *queue, const struct 
 	pair = ds_bpe_find_pair(bpe, symbols[at].id, symbols[next].id);
 	if (pair)
 		enqueue(queue, &(struct waiting){.rank = pair->rank,
+						 .at = at,
 						 .left = symbols[at].id,
-						 .right = symbols[next].id,
-						 .merged = pair->merged,
-						 .at = at});
+						 .right = symbols[next].id});
 }
 
 static void merge_list(const struct ds_bpe *bpe, struct queue *queue, struct symbol *symbols)
@@ -123,7 +122,7 @@ static void merge_list(const struct ds_bpe *bpe, struct queue *queue, struct sym
 		if (left->id != w.left || left->next == NO_SYMBOL || symbols[left->next].id != w.right)
 			continue;
 		right = &symbols[left->next];
-		left->id = w.merged;
+		left->id = ds_bpe_find_pair(bpe, w.left, w.right)->merged;
 		left->next = right->next;
 		right->id = DS_NO_TOKEN;
 		if (left->next != NO_SYMBOL)
@@ -138,6 +137,8 @@ static int reserve(struct ds_bpe_scratch *scratch, size_t n, struct ds_error *er
 {
 	size_t size = n * (sizeof(struct symbol) + 3 * sizeof(struct waiting));
 
+	if (n >= NO_SYMBOL)
+		return ds_fail(err, -E2BIG, "a piece of %zu bytes is too long", n);
 	if (scratch->size >= size)
 		return 0;
 	free(scratch->memory);
@@ -164,13 +165,13 @@ int ds_bpe_merge(const struct ds_bpe *bpe, struct ds_bpe_scratch *scratch, uint3
 		return r;
 	queue = (struct queue){.entries = scratch->memory};
 	symbols = (struct symbol *)(queue.entries + 3 * n);
-	for (size_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++)
 		symbols[i] = (struct symbol){
 			.previous = i > 0 ? i - 1 : NO_SYMBOL, .next = i + 1 < n ? i + 1 : NO_SYMBOL, .id = ids[i]};
-	for (size_t i = 0; i + 1 < n; i++)
+	for (uint32_t i = 0; i + 1 < n; i++)
 		propose(bpe, &queue, symbols, i);
 	merge_list(bpe, &queue, symbols);
-	for (size_t i = 0; i != NO_SYMBOL; i = symbols[i].next)
+	for (uint32_t i = 0; i != NO_SYMBOL; i = symbols[i].next)
 		ids[kept++] = symbols[i].id;
 	*n_ids = kept;
 	return 0;

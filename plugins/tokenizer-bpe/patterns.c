@@ -56,6 +56,12 @@ static bool is_same(const char *pattern, const char *spelled)
 	return !*spelled;
 }
 
+const struct ds_bpe_known *ds_bpe_known_patterns(size_t *n)
+{
+	*n = DS_ARRAY_SIZE(known);
+	return known;
+}
+
 const struct ds_bpe_known *ds_bpe_known_pattern(const char *pattern)
 {
 	for (size_t i = 0; i < DS_ARRAY_SIZE(known); i++)

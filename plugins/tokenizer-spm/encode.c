@@ -55,6 +55,7 @@ static int encode_gap(struct work *work, const char *text, size_t n, struct ds_e
 	if (n == 0)
 		return 0;
 	size = prepare(work, text, n);
+	work->scratch.unknown = false;
 	for (size_t i = 0; r == 0 && i < size; i += word) {
 		word = work->spm->cuts_at_spaces ? word_size(work->text + i, size - i) : size;
 		r = ds_spm_join(work->spm, &work->scratch, work->text + i, word, &work->ids, err);

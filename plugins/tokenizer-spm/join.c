@@ -159,7 +159,6 @@ int ds_spm_join(const struct ds_spm *spm, struct ds_spm_scratch *scratch, const 
 {
 	struct symbol *symbols;
 	struct queue queue = {.n = 0};
-	bool unknown = false;
 	size_t n_symbols;
 	int r;
 
@@ -176,11 +175,11 @@ int ds_spm_join(const struct ds_spm *spm, struct ds_spm_scratch *scratch, const 
 	join_all(spm, &queue, symbols);
 	for (size_t i = 0; r == 0 && i != NO_SYMBOL; i = symbols[i].next) {
 		if (symbols[i].id == DS_NO_TOKEN) {
-			r = push_character(spm, &symbols[i], &unknown, ids, err);
+			r = push_character(spm, &symbols[i], &scratch->unknown, ids, err);
 			continue;
 		}
 		ids->ids[ids->n++] = symbols[i].id;
-		unknown = false;
+		scratch->unknown = false;
 	}
 	return r;
 }

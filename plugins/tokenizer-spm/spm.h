@@ -28,6 +28,7 @@ void ds_spm_close(void *self);
 struct ds_spm_scratch {
 	void *memory;
 	size_t size;
+	bool unknown; /* the last character was unknown: one that follows belongs to the same run */
 };
 
 /* join.c: append to @ids the tokens of @text, in which U+2581 has become a space. */

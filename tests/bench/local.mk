@@ -8,3 +8,11 @@ tests_bench_tokenizer_SOURCES = tests/bench/tokenizer.c
 tests_bench_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)
 tests_bench_tokenizer_LDADD = $(tokenizer_bpe_libs) $(fuzz_format_libs)
 EXTRA_DIST += tests/bench/token-gaps.py
+# Models of the shape of published ones, with random weights; `synth-model` alone lists them.
+noinst_PROGRAMS += tests/bench/synth-model
+tests_bench_synth_model_SOURCES = tests/bench/synth-model.c \
+	tests/bench/synth-presets.c tests/bench/synth-presets.h \
+	tests/bench/synth-words.c tests/bench/synth-words.h
+tests_bench_synth_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/helpers -I$(top_srcdir)/lib
+tests_bench_synth_model_CFLAGS = $(AM_CFLAGS) -Wno-override-init
+tests_bench_synth_model_LDADD = helpers/libloader.a lib/libds.a

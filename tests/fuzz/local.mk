@@ -37,6 +37,13 @@ tests_fuzz_fuzz_config_CPPFLAGS = $(fuzz_format_cppflags)
 tests_fuzz_fuzz_config_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_config_LDADD = $(fuzz_format_libs)
 
+# format-gguf: a whole file, a vocabulary, a split set.
+fuzz_programs += tests/fuzz/fuzz-gguf
+tests_fuzz_fuzz_gguf_SOURCES = tests/fuzz/fuzz-gguf.c $(fuzz_driver)
+tests_fuzz_fuzz_gguf_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
+tests_fuzz_fuzz_gguf_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_gguf_LDADD = plugins/format-gguf/libformat-gguf.a plugins/format-common/libformat-common.a -lm
+
 # dsctl: a stream of server-sent events.
 fuzz_programs += tests/fuzz/fuzz-sse
 tests_fuzz_fuzz_sse_SOURCES = tests/fuzz/fuzz-sse.c $(fuzz_driver)
@@ -50,6 +57,13 @@ tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)
 tests_fuzz_fuzz_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)/plugins/tokenizer-bpe
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_tokenizer_LDADD = $(tokenizer_bpe_libs)
+
+# tokenizer-spm, the same.
+fuzz_programs += tests/fuzz/fuzz-tokenizer-spm
+tests_fuzz_fuzz_tokenizer_spm_SOURCES = tests/fuzz/fuzz-tokenizer-spm.c $(fuzz_driver)
+tests_fuzz_fuzz_tokenizer_spm_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/tokenizer-spm
+tests_fuzz_fuzz_tokenizer_spm_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_tokenizer_spm_LDADD = $(tokenizer_spm_libs)
 
 # dialect-deepseek: the parser of answers.
 fuzz_programs += tests/fuzz/fuzz-dialect

@@ -146,7 +146,7 @@ def test_a_slow_reader_of_a_pipe_holds_up_nobody(bus, daemon):
 
 
 @pytest.mark.parametrize("options", [("1", "colour", "s", "red"), ("1", "format", "s", "xml"), ("1", "format", "u", "1"),
-                                     ("1", "max_tokens", "u", "0"), ("1", "max_tokens", "s", "9"), ("1", "temperature", "d", "2.5"),
+                                     ("1", "max_tokens", "u", "0"), ("1", "max_tokens", "s", "9"), ("1", "temperature", "d", "2.5"), ("1", "thinking", "s", "yes"),
                                      ("2", "format", "s", "json", "colour", "s", "red")], ids=" ".join)
 def test_a_bad_option_is_named(bus, daemon, options):
     ran = bus.call("Generate", "ssa{sv}", "null", "x", *options)
@@ -156,6 +156,14 @@ def test_a_bad_option_is_named(bus, daemon, options):
 
 def test_an_unknown_model_cannot_generate(bus, daemon):
     assert "no model" in bus.call("Generate", "ssa{sv}", "none", "x", "0").stderr
+
+
+def test_a_prompt_is_no_larger_than_a_body_may_be(bus, daemon):
+    daemon.write_config({"default_model": "null", "listen": {"max_body": "1KiB"}})
+    daemon.reload()
+    until("the new limit", lambda: "read again" in daemon.log())
+    assert bus.call("Generate", "ssa{sv}", "null", "x" * 1024, "0").returncode == 0
+    assert "1025 bytes, and listen.max_body allows 1024" in bus.call("Generate", "ssa{sv}", "null", "x" * 1025, "0").stderr
 
 
 def test_a_bus_that_was_asked_for_must_be_there():

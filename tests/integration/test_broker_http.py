@@ -135,7 +135,8 @@ def test_max_tokens_goes_to_the_engine_under_both_names(daemon):
 def test_fields_that_do_not_change_the_answer_are_ignored(daemon):
     more = {"user": "me", "metadata": {"a": 1}, "store": False, "n": 1, "logit_bias": {}, "service_tier": "auto", "seed": 3,
             "parallel_tool_calls": True, "response_format": {"type": "text"}, "unheard_of": [1], "temperature": None, "top_k": 3,
-            "tool_choice": "auto", "thinking": {"type": "enabled"}, "stop": None}
+            "tool_choice": "auto", "thinking": {"type": "enabled"}, "stop": None, "reasoning_effort": "xhigh",
+            "chat_template_kwargs": {"enable_thinking": False, "greeting": 1}}
     assert daemon.post(CHAT, chat("tokens=1", **more))[0] == 200
 
 
@@ -174,7 +175,9 @@ BAD_FIELDS = [
     ("tools[0]", {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}),
     ("tool_choice", {"tool_choice": "required"}), ("tool_choice", {"tool_choice": {"type": "function"}}),
     ("response_format", {"response_format": {"type": "json_object"}}), ("response_format", {"response_format": "text"}),
-    ("modalities", {"modalities": ["text", "audio"]}), ("thinking", {"thinking": {"type": "disabled"}}),
+    ("modalities", {"modalities": ["text", "audio"]}), ("thinking", {"thinking": {"type": "adaptive"}}),
+    ("thinking", {"thinking": True}), ("chat_template_kwargs", {"chat_template_kwargs": 1}),
+    ("chat_template_kwargs", {"chat_template_kwargs": {"thinking": "yes"}}), ("reasoning_effort", {"reasoning_effort": "much"}),
 ]
 
 

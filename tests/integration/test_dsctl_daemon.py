@@ -117,8 +117,9 @@ def test_the_reference_vectors_hold_all_four_ways(daemon, name):
     expected = json.loads((FIXTURES / name / "expected.json").read_text())
     result = json.loads(daemon.dsctl("verify", name, "--vectors", str(FIXTURES / name), "--json")[0])
     assert result["holds"] and len(result["ways"]) == (8 if "mtp" in expected else 4)
+    latent = "kv_lora_rank" in json.loads((FIXTURES / name / "config.json").read_text())
     for way in result["ways"]:
-        assert way["max_difference"] <= 5e-4
+        assert way["max_difference"] <= (5e-4 if latent else 1e-4)
         assert way["argmax"]["agreed"] == way["argmax"]["counted"] >= 40
         if way["block"] == "main":
             assert way["greedy"]["agreed"] == way["greedy"]["counted"] >= expected["greedy"]["n"] - 2

@@ -133,3 +133,17 @@ def test_a_model_that_is_not_there_or_has_no_tokenizer_says_so(daemon):
 
 def test_ids_that_no_token_has_are_no_text(daemon):
     assert daemon.post(ROUTE, {"tokens": [4000000]}) == (200, {"text": ""})
+
+
+@pytest.mark.skipif("DEEPSEEKD_TEST_VOCAB" not in os.environ, reason="DEEPSEEKD_TEST_VOCAB names no published vocabularies")
+@pytest.mark.parametrize("name, prefix", [
+    ("deepseek-llm", ""), ("deepseek-coder", ""), ("gpt-2", ""), ("llama-spm", " "), ("phi-3", " "),
+])
+def test_published_ids_are_those_of_a_gguf_file_of_nothing_but_a_vocabulary(name, prefix):
+    path = pathlib.Path(os.environ["DEEPSEEKD_TEST_VOCAB"], f"ggml-vocab-{name}.gguf")
+    texts = pathlib.Path(f"{path}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")[:-1]
+    ids = [list(map(int, line.split())) for line in pathlib.Path(f"{path}.out").read_text().splitlines()]
+    assert json.loads(dsctl("--json", "--plain", path, stdin=json.dumps(texts).encode())[0]) == ids
+    # SentencePiece puts a space before what is not empty.
+    back = json.loads(dsctl("--json", "--decode", path, stdin=json.dumps(ids).encode())[0])
+    assert back == [text and prefix + text for text in texts]

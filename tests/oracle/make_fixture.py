@@ -14,7 +14,7 @@ import tempfile
 
 import numpy as np
 
-from reference import Model
+from reference import E4M3, Model
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 N_INPUT, N_GREEDY = 48, 32
@@ -40,6 +40,14 @@ LITE = {
     "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 16,
     "first_k_dense_replace": 1,
 }  # fmt: skip
+DENSE = {
+    "attention_bias": False, "bos_token_id": 0, "eos_token_id": 1, "hidden_act": "silu", "rms_norm_eps": 1e-06,
+    "rope_theta": 10000.0, "rope_scaling": None, "tie_word_embeddings": False, "max_position_embeddings": 1280,
+    "vocab_size": 192, "hidden_size": 48, "intermediate_size": 88, "num_hidden_layers": 3,
+}  # fmt: skip
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **DENSE, "mlp_bias": False}
+QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **DENSE, "use_sliding_window": False}
+QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **DENSE, "use_sliding_window": False}
 
 
 def yarn(mscale):
@@ -51,6 +59,39 @@ def yarn(mscale):
 
 # "dtypes": the type of tensors whose names contain a text, the first that fits; "shards": into how many files.
 SPECS = {
+    "llama-linear": {
+        "about": "Llama with one key head for all of three heads of 20, biases on all four projections of the attention,\n"
+        "linear rope scaling and tied embeddings; in two shards with an index, F16 but for one projection in F32.",
+        "config": {
+            **LLAMA, "attention_bias": True, "tie_word_embeddings": True, "vocab_size": 203, "hidden_size": 60,
+            "intermediate_size": 75, "num_attention_heads": 3, "num_key_value_heads": 1,
+            "rope_scaling": {"type": "linear", "factor": 4.0},
+        },
+        "dtypes": [("layers.1.self_attn.v_proj", "F32"), ("", "F16")],
+        "shards": 2,
+    },
+    "qwen3": {
+        "about": "Qwen3: heads of 16, which is not hidden_size / heads, normalised before rotation; YaRN, whose magnitude\n"
+        "0.1 * ln(4) + 1 multiplies cosines and sines.",
+        "config": {
+            **QWEN3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+            "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32},
+        },
+        "dtypes": [("", "BF16")],
+        "shards": 1,
+    },
+    "qwen2-tied": {
+        "about": "Qwen2 with one key head for three heads of 80, which is not hidden_size / heads, llama3's rope scaling\n"
+        "and tied embeddings; sizes are odd.",
+        "config": {
+            **QWEN2, "tie_word_embeddings": True, "vocab_size": 149, "hidden_size": 51, "intermediate_size": 67,
+            "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 80,
+            "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                             "original_max_position_embeddings": 64},
+        },
+        "dtypes": [("", "BF16")],
+        "shards": 1,
+    },
     "v2-groups": {
         "about": "DeepSeek-V2 style: softmax gate, group-limited top-k by each group's best, no renormalisation,\n"
         "routed_scaling_factor 16, low-rank queries, YaRN with mscale = mscale_all_dim = 0.707.",
@@ -90,6 +131,23 @@ SPECS = {
                    ("e_score_correction_bias", "F32"), ("", "F16")],
         "shards": 3,
     },
+    "v3-fp8-tiles": {
+        "about": "DeepSeek-V3 style in FP8, in tiles of 16 x 128 that no matrix fills evenly; one expert's matrix in BF16\n"
+        "meets FP8 ones in its stack. In three shards with an index; the scales of one matrix are in another shard.",
+        "config": {
+            **V3, "rope_scaling": yarn(1.0), "routed_scaling_factor": 2.5,
+            "vocab_size": 192, "hidden_size": 150, "intermediate_size": 140, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "q_lora_rank": 130, "kv_lora_rank": 40, "qk_nope_head_dim": 20,
+            "qk_rope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 6, "num_experts_per_tok": 2,
+            "n_shared_experts": 1, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 18,
+            "first_k_dense_replace": 1,
+            "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                                    "weight_block_size": [16, 128]},
+        },
+        "dtypes": [("e_score_correction_bias", "F32"), ("experts.3.up_proj", "BF16"), ("_proj.", "F8_E4M3"),
+                   ("kv_a_proj_with_mqa", "F8_E4M3"), ("", "BF16")],
+        "shards": 3,
+    },
     "v3-mtp": {
         "about": "DeepSeek-V3 style with one multi-token-prediction block, which shares the embedding\n"
         "of the main model and has an output matrix of its own.",
@@ -107,7 +165,22 @@ SPECS = {
 }  # fmt: skip
 
 
-def attention_shapes(c):
+def grouped_shapes(c):
+    heads, hidden = c["num_attention_heads"], c["hidden_size"]
+    head_dim = c.get("head_dim") or hidden // heads
+    widths = {"q": heads * head_dim, "k": c["num_key_value_heads"] * head_dim, "v": c["num_key_value_heads"] * head_dim}
+    for name, width in widths.items():
+        yield f"{name}_proj.weight", (width, hidden)
+        if c["attention_bias"] or c["model_type"] == "qwen2":
+            yield f"{name}_proj.bias", (width,)
+        if c["model_type"] == "qwen3" and name != "v":
+            yield f"{name}_norm.weight", (head_dim,)
+    yield "o_proj.weight", (hidden, heads * head_dim)
+    if c["attention_bias"]:
+        yield "o_proj.bias", (hidden,)
+
+
+def latent_shapes(c):
     heads, hidden = c["num_attention_heads"], c["hidden_size"]
     q_rows = heads * (c["qk_nope_head_dim"] + c["qk_rope_head_dim"])
     if c["q_lora_rank"]:
@@ -131,10 +204,10 @@ def mlp_shapes(prefix, width, hidden):
 def layer_shapes(c, layer):
     hidden = c["hidden_size"]
     yield "input_layernorm.weight", (hidden,)
-    for name, shape in attention_shapes(c):
+    for name, shape in latent_shapes(c) if "kv_lora_rank" in c else grouped_shapes(c):
         yield "self_attn." + name, shape
     yield "post_attention_layernorm.weight", (hidden,)
-    if layer < c["first_k_dense_replace"]:
+    if not c.get("n_routed_experts") or layer < c["first_k_dense_replace"]:
         yield from mlp_shapes("mlp.", c["intermediate_size"], hidden)
         return
     yield "mlp.gate.weight", (c["n_routed_experts"], hidden)
@@ -169,6 +242,8 @@ def draw(rng, name, shape, c):
         return 1 + 0.1 * values
     if "e_score_correction_bias" in name:
         return 0.1 * values
+    if name.endswith(".bias"):
+        return 0.3 * values
     if "embed_tokens" in name:
         return values * (2 / np.sqrt(shape[1]) if c["tie_word_embeddings"] else 1)
     scale = 2 if "head.weight" in name else 1.5 if "mlp.gate.weight" in name else 1
@@ -186,6 +261,18 @@ def encode(values, dtype):
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()  # to nearest, ties to even
 
 
+def encode_fp8(values, tile):
+    """The bytes of e4m3, and a F32 scale for each tile that makes its largest element 448."""
+    n_rows, n_cols = (-(-size // side) for size, side in zip(values.shape, tile))
+    padded = np.zeros((n_rows * tile[0], n_cols * tile[1]))
+    padded[: values.shape[0], : values.shape[1]] = values
+    scales = np.abs(padded.reshape(n_rows, tile[0], n_cols, tile[1])).max(axis=(1, 3)).astype("<f4") / np.float32(448)
+    ratios = (padded / scales.repeat(tile[0], axis=0).repeat(tile[1], axis=1))[: values.shape[0], : values.shape[1]]
+    sizes = E4M3[:127]
+    codes = np.searchsorted((sizes[:-1] + sizes[1:]) / 2, np.abs(ratios))
+    return (codes | (ratios < 0) << 7).astype("u1").tobytes(), scales
+
+
 def write_shard(path, tensors):
     """@tensors: name -> (dtype, shape, bytes)."""
     header, offset = {}, 0
@@ -201,6 +288,11 @@ def write_checkpoint(folder, spec, seed):
     c, rng, tensors = spec["config"], np.random.default_rng(seed), {}
     for name, shape in shapes(c):
         dtype = next(dtype for part, dtype in spec["dtypes"] if part in name)
+        if dtype == "F8_E4M3":
+            data, scales = encode_fp8(draw(rng, name, shape, c), c["quantization_config"]["weight_block_size"])
+            tensors[name] = (dtype, shape, data)
+            tensors[name + "_scale_inv"] = ("F32", scales.shape, scales.tobytes())
+            continue
         tensors[name] = (dtype, shape, encode(draw(rng, name, shape, c), dtype))
     (folder / "config.json").write_text(json.dumps(c, indent=2) + "\n")
     if spec["shards"] == 1:
@@ -264,14 +356,18 @@ No tokenizer: inputs are token ids.
 
 Made by: /usr/bin/python3 tests/oracle/make_fixture.py {name}          (seed {seed}, the first that is safe)
 Weights as stored are the definition; logits come from the float64 reference tests/oracle/reference.py, which
-reproduces tiny-v3 (made with DeepSeek's own code) and computes attention in its naive form.
+{proof}.
 Files as in ../tiny-v3/README.txt.{mtp}
-
-Smallest score gap between an accepted and a rejected expert or group, over all tokens: {routing:.1e}
+{routing}
 Smallest top-1/top-2 gap among the greedy tokens: {gap:.3f}
 Standard deviation of the logits: {std:.2f}
-A float32 implementation should stay below 5e-4.
+A float32 implementation should stay below {bound}.
 """
+
+LATENT_PROOF = "reproduces tiny-v3 (made with DeepSeek's own code) and computes attention in its naive form"
+GROUPED_PROOF = "reproduces tiny-llama3 and tiny-qwen2 (made with other code)"
+ROUTING = """
+Smallest score gap between an accepted and a rejected expert or group, over all tokens: {:.1e}"""
 
 MTP = """
 
@@ -293,8 +389,11 @@ def make(name):
                 continue
             routing, gap, std = result
             mtp = MTP if spec["config"].get("num_nextn_predict_layers") else ""
+            latent = "kv_lora_rank" in spec["config"]
             (folder / "README.txt").write_text(README.format(
-                name=name, about=spec["about"], seed=seed, mtp=mtp, routing=routing, gap=gap, std=std))
+                name=name, about=spec["about"], seed=seed, mtp=mtp, gap=gap, std=std,
+                routing=ROUTING.format(routing) if np.isfinite(routing) else "",
+                proof=LATENT_PROOF if latent else GROUPED_PROOF, bound="5e-4" if latent else "1e-4"))
             (FIXTURES / name).mkdir(parents=True, exist_ok=True)
             for path in folder.iterdir():
                 (FIXTURES / name / path.name).write_bytes(path.read_bytes())

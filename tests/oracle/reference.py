@@ -1,8 +1,9 @@
-"""A reference of the DeepSeek V2/V3 architecture in float64, to check the engine: written for reading, not for speed.
+"""A reference of the architectures in float64, to check the engine: written for reading, not for speed.
 
-Everything follows from config.json. Attention is computed in its naive form (keys and values expanded from the latent),
-so that the engine's absorbed form is checked against another one. Formulas: DeepSeek-V2 (arXiv:2405.04434), sections
-2.1 and 2.2; DeepSeek-V3 (arXiv:2412.19437), equations 1 to 25; YaRN (arXiv:2309.00071).
+Everything follows from config.json: DeepSeek V2/V3 with latent attention (MLA) and experts, or Llama, Qwen2 and Qwen3
+with grouped-query attention. MLA is computed in its naive form (keys and values expanded from the latent), so that the
+engine's absorbed form is checked against another one. Formulas: DeepSeek-V2 (arXiv:2405.04434), sections 2.1 and 2.2;
+DeepSeek-V3 (arXiv:2412.19437), equations 1 to 25; grouped queries (arXiv:2305.13245); YaRN (arXiv:2309.00071).
 """
 
 import json
@@ -23,7 +24,20 @@ def read_tensors(path):
         yield name, decode(raw[begin:end], entry["dtype"]).reshape(entry["shape"])
 
 
+def e4m3(byte):
+    """Sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities."""
+    sign, exponent, mantissa = -1 if byte & 0x80 else 1, byte >> 3 & 15, byte & 7
+    if exponent == 15 and mantissa == 7:
+        return np.nan
+    return sign * (mantissa * 2.0**-9 if exponent == 0 else (1 + mantissa / 8) * 2.0 ** (exponent - 7))
+
+
+E4M3 = np.array([e4m3(byte) for byte in range(256)])
+
+
 def decode(data, dtype):
+    if dtype == "F8_E4M3":
+        return E4M3[np.frombuffer(data, "u1")]
     if dtype == "BF16":
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
     return np.frombuffer(data, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)
@@ -60,6 +74,25 @@ def yarn_frequencies(plain, dim, base, scaling):
     return plain / scaling["factor"] * ramp + plain * (1 - ramp)
 
 
+def llama3_frequencies(plain, scaling):
+    """By wavelength: long waves are divided by the factor, short ones kept, those between blended."""
+    context, low, high = (scaling[key] for key in (
+        "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))  # fmt: skip
+    waves = 2 * np.pi / plain
+    smooth = (context / waves - low) / (high - low)
+    blended = (1 - smooth) * plain / scaling["factor"] + smooth * plain
+    return np.where(waves < context / high, plain, np.where(waves > context / low, plain / scaling["factor"], blended))
+
+
+def magnitude(scaling):
+    """What YaRN multiplies cosines and sines by where MLA does not do it its own way."""
+    if scaling.get("attention_factor"):
+        return scaling["attention_factor"]
+    if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+        return yarn_scale(scaling["factor"], scaling["mscale"]) / yarn_scale(scaling["factor"], scaling["mscale_all_dim"])
+    return yarn_scale(scaling["factor"], 1) * scaling.get("attn_factor", 1)
+
+
 class Margins:
     """How far the run was from another choice: the smallest gap between an accepted and a rejected expert or group."""
 
@@ -80,38 +113,85 @@ class Model:
         self.weights = {}
         for path in sorted(folder.glob("*.safetensors")):
             self.weights.update(read_tensors(path))
+        self.scale_weights()
         self.margins = Margins()
         self.experts = {}
+        self.latent = "kv_lora_rank" in self.config
+        if not self.latent:
+            self.set_heads()
         self.set_rope()
+
+    def scale_weights(self):
+        """FP8 matrices have a scale for each tile, which multiplies, for all its name."""
+        for name in [name for name in self.weights if name.endswith("_scale_inv")]:
+            rows, cols = self.config["quantization_config"]["weight_block_size"]
+            scales = self.weights.pop(name).repeat(rows, axis=0).repeat(cols, axis=1)
+            weight = self.weights[name.removesuffix("_scale_inv")]
+            weight *= scales[: weight.shape[0], : weight.shape[1]]
+
+    def set_heads(self):
+        c = self.config
+        self.n_heads = c["num_attention_heads"]
+        self.n_kv_heads = c.get("num_key_value_heads") or self.n_heads
+        self.head_dim = c.get("head_dim") or c["hidden_size"] // self.n_heads
 
     def set_rope(self):
         c = self.config
-        dim, base = c["qk_rope_head_dim"], c.get("rope_theta", 10000)
-        scaling = c.get("rope_scaling")
+        scaling, base = c.get("rope_scaling") or {}, c.get("rope_theta", 10000)
+        kind = scaling.get("rope_type", scaling.get("type"))
+        dim = c["qk_rope_head_dim"] if self.latent else self.head_dim
         self.frequencies = base ** (-np.arange(0, dim, 2) / dim)
         self.rope_scale = 1.0
-        self.attention_scale = (c["qk_nope_head_dim"] + dim) ** -0.5
-        if scaling:
-            self.frequencies = yarn_frequencies(self.frequencies, dim, base, scaling)
+        self.attention_scale = (dim + (c["qk_nope_head_dim"] if self.latent else 0)) ** -0.5
+        if kind == "linear":
+            self.frequencies = self.frequencies / scaling["factor"]
+        elif kind == "llama3":
+            self.frequencies = llama3_frequencies(self.frequencies, scaling)
+        elif kind == "yarn":
+            context = {} if self.latent else {"original_max_position_embeddings": c["max_position_embeddings"]}
+            self.frequencies = yarn_frequencies(self.frequencies, dim, base, {**context, **scaling})
+            self.rope_scale = magnitude(scaling)
+        if kind == "yarn" and self.latent:
             all_dim = yarn_scale(scaling["factor"], scaling.get("mscale_all_dim", 0))
             self.rope_scale = yarn_scale(scaling["factor"], scaling.get("mscale", 1)) / all_dim
             self.attention_scale *= all_dim**2
 
     def linear(self, x, name):
-        return x @ self.weights[name + ".weight"].T
+        return x @ self.weights[name + ".weight"].T + self.weights.get(name + ".bias", 0)
 
     def norm(self, x, name):
         return rms_norm(x, self.weights[name + ".weight"], self.config["rms_norm_eps"])
 
     def rope(self, x):
-        """Rotate the pairs (2i, 2i + 1) of x (positions, ..., dim) by position * frequency i."""
+        """Rotate pairs of x (positions, ..., dim) by position * frequency i: (2i, 2i + 1) in MLA, else (i, i + dim / 2)."""
         angles = np.arange(len(x))[:, None] * self.frequencies
         angles = angles.reshape((len(x),) + (1,) * (x.ndim - 2) + (-1,))
         cos, sin = np.cos(angles) * self.rope_scale, np.sin(angles) * self.rope_scale
+        if not self.latent:
+            a, b = np.split(x, 2, axis=-1)
+            return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
         even, odd = x[..., 0::2], x[..., 1::2]
         return np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1).reshape(x.shape)
 
     def attention(self, x, prefix):
+        q, k, v = self.expand(x, prefix) if self.latent else self.group(x, prefix)
+        scores = np.einsum("ihd,jhd->hij", q, k) * self.attention_scale
+        scores = np.where(np.tri(len(x), dtype=bool), scores, -np.inf)
+        return self.linear(np.einsum("hij,jhd->ihd", softmax(scores), v).reshape(len(x), -1), prefix + "o_proj")
+
+    def group(self, x, prefix):
+        """Queries, keys and values (n, heads, head_dim); a run of heads shares a key head."""
+        heads = []
+        for name, n_heads in ("q", self.n_heads), ("k", self.n_kv_heads), ("v", self.n_kv_heads):
+            y = self.linear(x, f"{prefix}{name}_proj").reshape(len(x), n_heads, self.head_dim)
+            if f"{prefix}{name}_norm.weight" in self.weights:
+                y = self.norm(y, f"{prefix}{name}_norm")
+            y = y if name == "v" else self.rope(y)
+            heads.append(y.repeat(self.n_heads // n_heads, axis=1))
+        return heads
+
+    def expand(self, x, prefix):
+        """Queries, keys (n, heads, nope + rope) and values (n, heads, v) of MLA."""
         c, n = self.config, len(x)
         heads, nope, latent = c["num_attention_heads"], c["qk_nope_head_dim"], c["kv_lora_rank"]
         if c.get("q_lora_rank"):
@@ -125,10 +205,7 @@ class Model:
         kv = self.linear(self.norm(joint[:, :latent], prefix + "kv_a_layernorm"), prefix + "kv_b_proj")
         kv = kv.reshape(n, heads, -1)
         shared = np.repeat(self.rope(joint[:, latent:])[:, None], heads, axis=1)
-        k, v = np.concatenate([kv[..., :nope], shared], axis=-1), kv[..., nope:]
-        scores = np.einsum("ihd,jhd->hij", q, k) * self.attention_scale
-        scores = np.where(np.tri(n, dtype=bool), scores, -np.inf)
-        return self.linear(np.einsum("hij,jhd->ihd", softmax(scores), v).reshape(n, -1), prefix + "o_proj")
+        return q, np.concatenate([kv[..., :nope], shared], axis=-1), kv[..., nope:]
 
     def mlp(self, x, prefix):
         gated = silu(self.linear(x, prefix + "gate_proj")) * self.linear(x, prefix + "up_proj")

@@ -1,4 +1,4 @@
-"""The reference must give what DeepSeek's own code gave (tiny-v3); the fixtures made with it must be what it gives."""
+"""The reference must give what other code gave (tiny-*); the fixtures made with it must be what it gives."""
 
 import json
 import pathlib
@@ -26,7 +26,7 @@ def floats(folder, entry):
 
 
 def test_there_are_fixtures():
-    assert "tiny-v3" in NAMES
+    assert {"tiny-v3", "tiny-v3-fp8", "tiny-llama3", "tiny-qwen2"} <= set(NAMES)
 
 
 def test_logits_agree(run):
@@ -42,7 +42,7 @@ def test_the_residual_stream_agrees(run):
 
 def test_the_same_experts_are_chosen(run):
     _, expected, model, _ = run
-    for layer, chosen in expected["experts"].items():
+    for layer, chosen in expected.get("experts", {}).items():
         assert model.experts[int(layer)] == chosen
 
 

@@ -1,5 +1,5 @@
 backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-kernels-blocks \
-	tests/unit/test-team
+	tests/unit/test-backend-cpu-vectors tests/unit/test-team
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -12,6 +12,10 @@ tests_unit_test_backend_cpu_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_backend_cpu_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_backend_cpu_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=posix_memalign
+tests_unit_test_backend_cpu_vectors_SOURCES = \
+	tests/unit/test-backend-cpu-vectors.c plugins/backend-cpu/plugin.c
+tests_unit_test_backend_cpu_vectors_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_backend_cpu_vectors_LDADD = lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS) $(backend_cpu_test_ldadd)
 tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c
 tests_unit_test_kernels_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_kernels_LDADD = $(backend_cpu_test_ldadd)

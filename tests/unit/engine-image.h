@@ -1,4 +1,5 @@
-/* engine-image.h - a model image for tests: a small deepseek of every kind of layer, with weights drawn at random. */
+/* engine-image.h - model images for tests, with weights drawn at random: a small deepseek of every kind of layer, and a
+ * small llama that has all that Qwen2 and Qwen3 have. */
 #pragma once
 
 #include "image-writer.h"
@@ -28,6 +29,16 @@ static inline struct ds_hparams image_hparams(void)
 		.n_experts = 8, .n_experts_used = 2, .n_shared = 1, .moe_ff = 16, .first_dense = 1,
 		.expert_scoring = DS_SCORING_SIGMOID, .n_groups = 2, .n_groups_used = 1, .normalize_weights = 1,
 		.routed_scale = 2.5f, .n_mtp = 1,
+	};
+}
+
+static inline struct ds_hparams image_llama_hparams(void)
+{
+	return (struct ds_hparams){
+		.architecture = "llama", .vocab = 260, .hidden = 32, .n_layers = 2, .n_heads = 4, .context = 4096, .ff = 48,
+		.norm_eps = 1e-6f, .rope_theta = 10000, .rope_scaling = DS_ROPE_LLAMA3, .rope_factor = 8,
+		.rope_low_freq_factor = 1, .rope_high_freq_factor = 4, .rope_original_context = 64, .n_kv_heads = 2,
+		.head_dim = 12, .qkv_bias = 1, .qk_norm = 1,
 	};
 }
 
@@ -100,20 +111,8 @@ static inline void image_fill(const struct image_plan *plan, uint8_t *data)
 	}
 }
 
-/* The image in a memfd that is not sealed. */
-static inline int image_new(void)
+static inline void image_add_deepseek(struct image_plan *plan)
 {
-	struct image_plan *plan = calloc(1, sizeof(*plan));
-	uint8_t *data;
-	uint64_t size;
-	int fd = memfd_create("image", MFD_CLOEXEC);
-
-	plan->hparams = image_hparams();
-	ds_image_writer_new(&plan->writer, NULL);
-	ds_image_writer_hparams(plan->writer, &plan->hparams, NULL);
-	ds_image_writer_backend(plan->writer, ds_cpu_ops.identity(), NULL);
-	image_add(plan, "", "token_embedding", DS_DTYPE_BF16, plan->hparams.vocab, plan->hparams.hidden, 0);
-	image_add(plan, "", "output_norm", DS_DTYPE_F32, plan->hparams.hidden, 0, 0);
 	image_add(plan, "", "output", DS_DTYPE_BF16, plan->hparams.vocab, plan->hparams.hidden, 0);
 	image_add_layer(plan, "layers.0.", false);
 	image_add_layer(plan, "layers.1.", true);
@@ -122,6 +121,57 @@ static inline int image_new(void)
 	image_add(plan, "", "mtp.0.output_norm", DS_DTYPE_F32, plan->hparams.hidden, 0, 0);
 	image_add(plan, "", "mtp.0.projection", DS_DTYPE_BF16, plan->hparams.hidden, 2 * plan->hparams.hidden, 0);
 	image_add_layer(plan, "mtp.0.layer.", true);
+}
+
+/* A layer of grouped-query attention; its output's bias only in the first one. */
+static inline void image_add_grouped_layer(struct image_plan *plan, const char *layer, bool output_bias)
+{
+	const struct ds_hparams *p = &plan->hparams;
+	uint64_t q = p->n_heads * p->head_dim, kv = p->n_kv_heads * p->head_dim;
+
+	image_add(plan, layer, "attention_norm", DS_DTYPE_F32, p->hidden, 0, 0);
+	image_add(plan, layer, "q", DS_DTYPE_BF16, q, p->hidden, 0);
+	image_add(plan, layer, "k", DS_DTYPE_F16, kv, p->hidden, 0);
+	image_add(plan, layer, "v", DS_DTYPE_F32, kv, p->hidden, 0);
+	image_add(plan, layer, "q_bias", DS_DTYPE_F32, q, 0, 0);
+	image_add(plan, layer, "k_bias", DS_DTYPE_F32, kv, 0, 0);
+	image_add(plan, layer, "v_bias", DS_DTYPE_F32, kv, 0, 0);
+	image_add(plan, layer, "q_norm", DS_DTYPE_F32, p->head_dim, 0, 0);
+	image_add(plan, layer, "k_norm", DS_DTYPE_F32, p->head_dim, 0, 0);
+	image_add(plan, layer, "attention_output", DS_DTYPE_BF16, p->hidden, q, 0);
+	if (output_bias)
+		image_add(plan, layer, "attention_output_bias", DS_DTYPE_F32, p->hidden, 0, 0);
+	image_add(plan, layer, "ffn_norm", DS_DTYPE_F32, p->hidden, 0, 0);
+	image_add(plan, layer, "ffn_gate", DS_DTYPE_BF16, p->ff, p->hidden, 0);
+	image_add(plan, layer, "ffn_up", DS_DTYPE_BF16, p->ff, p->hidden, 0);
+	image_add(plan, layer, "ffn_down", DS_DTYPE_BF16, p->hidden, p->ff, 0);
+}
+
+/* Its embeddings are tied: it has no output. */
+static inline void image_add_llama(struct image_plan *plan)
+{
+	image_add_grouped_layer(plan, "layers.0.", true);
+	image_add_grouped_layer(plan, "layers.1.", false);
+}
+
+/* The image in a memfd that is not sealed. */
+static inline int image_new_of(struct ds_hparams hparams)
+{
+	struct image_plan *plan = calloc(1, sizeof(*plan));
+	uint8_t *data;
+	uint64_t size;
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	plan->hparams = hparams;
+	ds_image_writer_new(&plan->writer, NULL);
+	ds_image_writer_hparams(plan->writer, &plan->hparams, NULL);
+	ds_image_writer_backend(plan->writer, ds_cpu_ops.identity(), NULL);
+	image_add(plan, "", "token_embedding", DS_DTYPE_BF16, plan->hparams.vocab, plan->hparams.hidden, 0);
+	image_add(plan, "", "output_norm", DS_DTYPE_F32, plan->hparams.hidden, 0, 0);
+	if (hparams.n_kv_heads > 0)
+		image_add_llama(plan);
+	else
+		image_add_deepseek(plan);
 	if (ds_image_writer_layout(plan->writer, NULL) < 0)
 		abort();
 	size = ds_image_writer_size(plan->writer);
@@ -133,4 +183,9 @@ static inline int image_new(void)
 	ds_image_writer_free(plan->writer);
 	free(plan);
 	return fd;
+}
+
+static inline int image_new(void)
+{
+	return image_new_of(image_hparams());
 }

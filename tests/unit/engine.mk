@@ -1,6 +1,7 @@
 # Tests of ds-engine's parts. Those that compute link the CPU backend as the plugin has it.
 engine_tests = \
-	tests/unit/test-arch tests/unit/test-kv tests/unit/test-outbox tests/unit/test-prompt tests/unit/test-schedule \
+	tests/unit/test-arch tests/unit/test-kv tests/unit/test-outbox tests/unit/test-prompt tests/unit/test-rope \
+	tests/unit/test-schedule \
 	tests/unit/test-steps tests/unit/test-stops
 if HAVE_CMOCKA
 check_PROGRAMS += $(engine_tests)
@@ -21,6 +22,9 @@ tests_unit_test_outbox_LDADD = $(engine_test_ldadd)
 tests_unit_test_prompt_SOURCES = tests/unit/test-prompt.c tests/unit/engine-words.h
 tests_unit_test_prompt_CPPFLAGS = $(engine_test_cppflags)
 tests_unit_test_prompt_LDADD = $(engine_test_ldadd)
+tests_unit_test_rope_SOURCES = tests/unit/test-rope.c
+tests_unit_test_rope_CPPFLAGS = $(engine_test_cppflags)
+tests_unit_test_rope_LDADD = $(engine_test_ldadd)
 tests_unit_test_schedule_SOURCES = tests/unit/test-schedule.c
 tests_unit_test_schedule_CPPFLAGS = $(engine_test_cppflags)
 tests_unit_test_schedule_LDADD = $(engine_test_ldadd)

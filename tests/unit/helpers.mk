@@ -1,4 +1,4 @@
-helper_tests = tests/unit/test-builder tests/unit/test-loader
+helper_tests = tests/unit/test-builder tests/unit/test-gguf-writer tests/unit/test-loader tests/unit/test-quantize
 if HAVE_CMOCKA
 check_PROGRAMS += $(helper_tests)
 TESTS += $(helper_tests)
@@ -11,3 +11,10 @@ tests_unit_test_builder_LDADD = helpers/libloader.a lib/libdsplugins.a lib/libds
 tests_unit_test_loader_SOURCES = tests/unit/test-loader.c
 tests_unit_test_loader_CPPFLAGS = $(lib_test_cppflags)
 tests_unit_test_loader_LDADD = lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_quantize_SOURCES = tests/unit/test-quantize.c
+tests_unit_test_quantize_CPPFLAGS = $(lib_test_cppflags) -I$(top_srcdir)/helpers
+tests_unit_test_quantize_LDADD = helpers/libloader.a lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_gguf_writer_SOURCES = tests/unit/test-gguf-writer.c tests/bench/synth-presets.c
+tests_unit_test_gguf_writer_CPPFLAGS = $(lib_test_cppflags) -I$(top_srcdir)/helpers -I$(top_srcdir)/tests
+tests_unit_test_gguf_writer_CFLAGS = $(AM_CFLAGS) -Wno-override-init
+tests_unit_test_gguf_writer_LDADD = helpers/libloader.a lib/libds.a $(JANSSON_LIBS) $(CMOCKA_LIBS)

@@ -234,8 +234,9 @@ static inline void write_fp8(struct checkpoint *c, const char *config, const cha
 	"\"n_routed_experts\": 2, \"num_experts_per_tok\": 1, \"moe_intermediate_size\": 3, \"n_group\": 1, "          \
 	"\"topk_group\": 1, \"first_k_dense_replace\": 1"
 
-/* A V3 model of a dense layer, one of experts, and a prediction block. */
-static inline void write_experts(struct checkpoint *c, const char *config, const struct change *change)
+/* A V3 model of a dense layer, one of experts, and a prediction block; and @extra, if it is not NULL. */
+static inline void write_experts_and(struct checkpoint *c, const char *config, const struct change *change,
+				     const struct change *extra)
 {
 	struct shard s = {};
 
@@ -248,5 +249,12 @@ static inline void write_experts(struct checkpoint *c, const char *config, const
 	ADD_ROWS(&s, "model.layers.2.", mtp_rows, change);
 	ADD_ROWS(&s, "model.layers.2.", layer_rows, change);
 	ADD_ROWS(&s, "model.layers.2.", expert_rows, change);
+	if (extra)
+		shard_add(&s, extra->tensor, extra->dtype, extra->rows, extra->cols);
 	shard_end(&s, c, "model.safetensors");
+}
+
+static inline void write_experts(struct checkpoint *c, const char *config, const struct change *change)
+{
+	write_experts_and(c, config, change, NULL);
 }

@@ -59,14 +59,19 @@ struct bench {
 	const struct ds_image_header *header;
 };
 
-static struct bench begin(void)
+static struct bench begin_with(struct ds_hparams hparams)
 {
-	struct bench b = {.fd = image_new()};
+	struct bench b = {.fd = image_new_of(hparams)};
 
 	b.size = (uint64_t)lseek(b.fd, 0, SEEK_END);
 	b.data = mmap(NULL, b.size, PROT_READ | PROT_WRITE, MAP_SHARED, b.fd, 0);
 	b.header = (const struct ds_image_header *)b.data;
 	return b;
+}
+
+static struct bench begin(void)
+{
+	return begin_with(image_hparams());
 }
 
 static void end(struct bench *b)
@@ -91,13 +96,109 @@ static struct ds_image_tensor *tensor_of(struct bench *b, const char *name)
 
 static void a_good_image_computes_finite_numbers(void **state)
 {
-	struct bench b = begin();
-	struct ds_error err = {{0}};
+	const struct ds_hparams hparams[] = {image_hparams(), image_llama_hparams()};
 
-	assert_int_equal(try_image(b.fd, &err), 0);
-	for (uint32_t i = 0; i < MAX_ROWS * hparams_of(&b)->vocab; i++)
-		assert_true(isfinite(logits[i]));
+	for (size_t k = 0; k < DS_ARRAY_SIZE(hparams); k++) {
+		struct bench b = begin_with(hparams[k]);
+		struct ds_error err = {{0}};
+
+		assert_int_equal(try_image(b.fd, &err), 0);
+		for (uint32_t i = 0; i < MAX_ROWS * hparams_of(&b)->vocab; i++)
+			assert_true(isfinite(logits[i]));
+		end(&b);
+	}
+}
+
+/* The largest difference that a change of the hyperparameters makes to the logits. */
+static double change_of(struct bench *b, const struct ds_hparams *other)
+{
+	static float before[MAX_ROWS * 1024];
+	struct ds_hparams *p = hparams_of(b), good = *p;
+	struct ds_error err = {{0}};
+	double largest = 0;
+
+	assert_int_equal(try_image(b->fd, &err), 0);
+	memcpy(before, logits, sizeof(before));
+	*p = *other;
+	assert_int_equal(try_image(b->fd, &err), 0);
+	*p = good;
+	for (uint32_t i = 0; i < MAX_ROWS * p->vocab; i++)
+		largest = fmax(largest, fabs(before[i] - logits[i]));
+	return largest;
+}
+
+static void what_tells_llamas_apart_counts(void **state)
+{
+	struct bench b = begin_with(image_llama_hparams());
+	struct ds_hparams other = image_llama_hparams();
+
+	assert_true(change_of(&b, &other) == 0);
+	other.qkv_bias = 0;
+	assert_true(change_of(&b, &other) > 1e-4);
+	other = image_llama_hparams();
+	other.qk_norm = 0;
+	assert_true(change_of(&b, &other) > 1e-4);
+	other = image_llama_hparams();
+	other.rope_scaling = DS_ROPE_PLAIN;
+	assert_true(change_of(&b, &other) > 1e-4);
 	end(&b);
+}
+
+/* YaRN's magnitude multiplies queries and keys: the scores by its square. Without it is the same as with 1. */
+static void the_magnitude_of_yarn_counts_where_it_is_given(void **state)
+{
+	struct ds_hparams yarn = image_llama_hparams(), other;
+	struct bench b;
+
+	yarn.rope_scaling = DS_ROPE_YARN;
+	yarn.rope_beta_fast = 32;
+	yarn.rope_beta_slow = 1;
+	b = begin_with(yarn);
+	other = yarn;
+	other.rope_magnitude = 1;
+	assert_true(change_of(&b, &other) == 0);
+	other.rope_magnitude = 1.5f;
+	assert_true(change_of(&b, &other) > 1e-4);
+	end(&b);
+}
+
+static void a_cache_holds_keys_and_values_of_every_layer(void **state)
+{
+	const struct ds_hparams deepseek = image_hparams(), llama = image_llama_hparams();
+
+	/* with a layer of multi-token prediction: 3 layers of 16 + 4; 2 layers of 2 heads of 12, twice */
+	assert_int_equal(ds_arch_deepseek.kv_size(&deepseek, DS_DTYPE_BF16), 3 * 20 * 2);
+	assert_int_equal(ds_arch_llama.kv_size(&llama, DS_DTYPE_F32), 2 * 2 * 12 * 2 * 4);
+}
+
+static void a_llama_that_makes_no_sense_is_refused_by_name(void **state)
+{
+	static const struct {
+		size_t offset;
+		uint32_t value;
+		const char *sentence;
+	} cases[] = {
+		{offsetof(struct ds_hparams, n_kv_heads), 3, "4 heads cannot share 3 key heads"},
+		{offsetof(struct ds_hparams, n_kv_heads), 0, "n_kv_heads is 0"},
+		{offsetof(struct ds_hparams, head_dim), 13, "head_dim is 13, which is odd"},
+		{offsetof(struct ds_hparams, head_dim), 10, "tensor layers.0.q has shape (48, 32)"},
+		{offsetof(struct ds_hparams, qkv_bias), 2, "qkv_bias is 2"},
+		{offsetof(struct ds_hparams, n_mtp), 1, "n_mtp is 1"},
+		{offsetof(struct ds_hparams, n_experts), 8, "n_experts is 8"},
+		{offsetof(struct ds_hparams, rope_original_context), 0, "llama3"},
+		{offsetof(struct ds_hparams, vocab), 0, "vocab is 0"},
+	};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(cases); i++) {
+		struct bench b = begin_with(image_llama_hparams());
+		struct ds_error err = {{0}};
+
+		memcpy((char *)hparams_of(&b) + cases[i].offset, &cases[i].value, sizeof(cases[i].value));
+		assert_true(try_image(b.fd, &err) < 0);
+		if (!strstr(err.text, cases[i].sentence))
+			fail_msg("\"%s\" instead of \"%s\"", err.text, cases[i].sentence);
+		end(&b);
+	}
 }
 
 static void a_wrong_shape_is_refused_with_the_tensors_name(void **state)
@@ -161,11 +262,11 @@ static void hyperparameters_that_make_no_sense_are_named(void **state)
 }
 
 /* Every word of the header, the hyperparameters and the tensor table, changed in every nasty way. */
-static void no_word_of_an_image_can_do_harm(void **state)
+static void try_every_word(struct ds_hparams hparams)
 {
 	static const enum ds_image_section_id sections[] = {DS_SECTION_HPARAMS, DS_SECTION_TENSOR_TABLE};
 	static const uint32_t values[] = {0, 1, 2, 3, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fc00000, 0x00010000};
-	struct bench b = begin();
+	struct bench b = begin_with(hparams);
 	struct ds_error err;
 	uint64_t first = 0, last = sizeof(*b.header);
 
@@ -193,10 +294,20 @@ static void no_word_of_an_image_can_do_harm(void **state)
 	end(&b);
 }
 
+static void no_word_of_an_image_can_do_harm(void **state)
+{
+	try_every_word(image_hparams());
+	try_every_word(image_llama_hparams());
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_good_image_computes_finite_numbers),
+		cmocka_unit_test(what_tells_llamas_apart_counts),
+		cmocka_unit_test(the_magnitude_of_yarn_counts_where_it_is_given),
+		cmocka_unit_test(a_cache_holds_keys_and_values_of_every_layer),
+		cmocka_unit_test(a_llama_that_makes_no_sense_is_refused_by_name),
 		cmocka_unit_test(a_wrong_shape_is_refused_with_the_tensors_name),
 		cmocka_unit_test(a_missing_tensor_is_named),
 		cmocka_unit_test(a_layout_that_the_backend_did_not_choose_is_refused),

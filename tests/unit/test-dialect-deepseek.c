@@ -206,8 +206,8 @@ static void each_generation_ends_the_prompt_in_its_way(void **state)
 		{"deepseek-v2", DS_THINKING_ON, false, "{" BOS "}User: a\n\nAssistant:"},
 		{"deepseek-v3", DS_THINKING_ON, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
 		{"deepseek-v3-0324", DS_THINKING_DEFAULT, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
-		{"deepseek-r1", DS_THINKING_OFF, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}\n"},
-		{"deepseek-r1-0528", DS_THINKING_OFF, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
+		{"deepseek-r1", DS_THINKING_ON, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}\n"},
+		{"deepseek-r1-0528", DS_THINKING_ON, false, "{" BOS "}{" USER "}a{" ASSISTANT "}"},
 		{"deepseek-r1-distill", DS_THINKING_DEFAULT, true, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK "}\n"},
 		{"deepseek-v3.1", DS_THINKING_DEFAULT, false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK_END "}"},
 		{"deepseek-v3.1", DS_THINKING_OFF, false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" THINK_END "}"},
@@ -218,6 +218,18 @@ static void each_generation_ends_the_prompt_in_its_way(void **state)
 		dialect_name = cases[i].name;
 		wish = cases[i].wish;
 		assert_rendered(cases[i].thinking, cases[i].prompt, NULL, 0, ASK("a"));
+	}
+	wish = DS_THINKING_DEFAULT;
+}
+
+static void who_always_reasons_is_not_asked_to_stop(void **state)
+{
+	static const char *const names[] = {"deepseek-r1", "deepseek-r1-0528", "deepseek-r1-distill"};
+
+	wish = DS_THINKING_OFF;
+	for (size_t i = 0; i < DS_ARRAY_SIZE(names); i++) {
+		dialect_name = names[i];
+		assert_refused(-ENOTSUP, "thinking: the model always reasons", ASK("a"));
 	}
 	wish = DS_THINKING_DEFAULT;
 }
@@ -736,6 +748,7 @@ int main(void)
 		TEST(a_message_cannot_forge_markup),
 		TEST(conversations_that_lead_nowhere_are_refused),
 		TEST(each_generation_ends_the_prompt_in_its_way),
+		TEST(who_always_reasons_is_not_asked_to_stop),
 		TEST(v3_1_closes_reasoning_only_where_it_answers_a_user),
 		TEST(v3_1_is_told_how_to_call_tools),
 		TEST(an_eager_generation_expects_an_answer_to_each_question),

@@ -321,14 +321,22 @@ static void fp8_that_cannot_be_understood_is_refused(void **state)
 	}
 }
 
-static void an_expert_of_fp8_without_scales_is_named(void **state)
+static void experts_of_fp8_and_others_meet_in_float32(void **state)
 {
-	const struct change change = {"model.layers.1.mlp.experts.1.up_proj.weight", "F8_E4M3"};
+	const struct change change = {"model.layers.1.mlp.experts.0.up_proj.weight", "F8_E4M3"};
+	const struct change scales = {"model.layers.1.mlp.experts.0.up_proj.weight_scale_inv", "F32", 1, 1};
+	const struct ds_part *up;
 	NEW_CHECKPOINT;
 
-	/* one of two, without scales: a stack that could not be read */
+	write_experts_and(c, EXPERTS ", " FP8("128, 128"), &change, &scales);
+	assert_described(c);
+	assert_shape(c, "layers.1.experts_up", DS_DTYPE_F32, 3, 2, 3, 6);
+	up = parts_of(c, "layers.1.experts_up", 2);
+	assert_int_equal(up[0].scales.tile_rows, 128);
+	assert_int_equal(up[1].dtype, DS_DTYPE_BF16);
+	assert_int_equal(up[1].scales.tile_rows, 0);
 	write_experts(c, EXPERTS ", " FP8("128, 128"), &change);
-	assert_refused(c, -EINVAL, "tensor model.layers.1.mlp.experts.1.up_proj.weight_scale_inv is missing");
+	assert_refused(c, -EINVAL, "tensor model.layers.1.mlp.experts.0.up_proj.weight_scale_inv is missing");
 }
 
 static void tensors_that_do_not_fit_are_named(void **state)
@@ -806,7 +814,7 @@ int main(void)
 		cmocka_unit_test(fp8_matrices_come_with_their_scales),
 		cmocka_unit_test(fp8_that_is_transposed_becomes_float32),
 		cmocka_unit_test(fp8_that_cannot_be_understood_is_refused),
-		cmocka_unit_test(an_expert_of_fp8_without_scales_is_named),
+		cmocka_unit_test(experts_of_fp8_and_others_meet_in_float32),
 		cmocka_unit_test(tensors_that_do_not_fit_are_named),
 		cmocka_unit_test(headers_that_contradict_the_file_are_refused),
 		cmocka_unit_test(files_that_end_too_early_are_refused),

@@ -115,8 +115,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Copy the file @name of the fixture tiny-v3 into memory. */
-static void add_file(struct broker *b, const char *name)
+/* Copy the file @name of a fixture into memory. */
+static void add_fixture(struct broker *b, const char *fixture, const char *name)
 {
 	const char *srcdir = getenv("srcdir");
 	char path[512], data[65536];
@@ -124,7 +124,7 @@ static void add_file(struct broker *b, const char *name)
 	int to = memfd_create(name, MFD_CLOEXEC);
 	ssize_t n;
 
-	snprintf(path, sizeof(path), "%s/tests/fixtures/tiny-v3/%s", srcdir ? srcdir : ".", name);
+	snprintf(path, sizeof(path), "%s/tests/fixtures/%s/%s", srcdir ? srcdir : ".", fixture, name);
 	from = open(path, O_RDONLY | O_CLOEXEC);
 	if (from < 0)
 		fail_msg("%s: %s", path, strerror(errno));
@@ -132,6 +132,11 @@ static void add_file(struct broker *b, const char *name)
 		assert_int_equal(write(to, data, (size_t)n), n);
 	b->names[b->n_files] = name;
 	b->files[b->n_files++] = to;
+}
+
+static void add_file(struct broker *b, const char *name)
+{
+	add_fixture(b, "tiny-v3", name);
 }
 
 static void add_text(struct broker *b, const char *name, const char *text)
@@ -467,6 +472,18 @@ static void a_dialect_is_recognized_by_the_chat_template(void **state)
 	}
 }
 
+static void a_cache_of_grouped_queries_holds_keys_and_values(void **state)
+{
+	struct broker *b = *state;
+
+	add_fixture(b, "tiny-llama3", "config.json");
+	add_fixture(b, "tiny-llama3", "model.safetensors");
+	send_files(b);
+	send_text(b, DS_MSG_LOAD, LOAD, NULL, 0);
+	/* 4 layers of 2 key heads of 16, keys and values, F32 */
+	assert_int_equal(receive_plan(b).kv_size_per_token, 4 * 2 * 16 * 2 * 4);
+}
+
 /* Only what has to be another way than in the file is copied; the answer names the file. */
 static void a_mapped_model_stays_in_its_file(void **state)
 {
@@ -741,6 +758,7 @@ int main(void)
 		TEST(every_kind_of_tensor_is_where_the_engine_looks),
 		TEST(files_may_come_in_several_messages),
 		TEST(a_shorter_context_a_dialect_and_a_type_can_be_asked_for),
+		TEST(a_cache_of_grouped_queries_holds_keys_and_values),
 		TEST(a_mapped_model_stays_in_its_file),
 		TEST(a_dialect_there_is_not_is_refused_with_those_there_are),
 		TEST(a_dialect_is_recognized_by_the_chat_template),

@@ -628,6 +628,70 @@ static void known_patterns_are_known_however_line_ends_are_written(void **state)
 	assert_null(ds_bpe_known_pattern(""));
 }
 
+/* Every two of these bytes merge, so that where a text is split shows in its tokens. */
+#define N_PAIRED 25
+static const char paired[] = "ab ZL'st1.\n\r\t-\xC3\xA9\xCC\x81\xE4\xBD\xA0\xC2\x85\xC5\xBF";
+static const char *const characters[] = {"a", "b",  "Z",  "L",	"s",  "t",  " ",	" ",	    "'",	    "1",
+					 ".", "\n", "\r", "\t", "-", "é", "e\xCC\x81", "\xE4\xBD\xA0", "\xC2\x85", "\xC5\xBF"};
+
+static void make_paired(struct ds_vocabulary *v)
+{
+	static struct ds_token all[N_BYTES + N_PAIRED * N_PAIRED];
+	static struct ds_merge pairs[N_PAIRED * N_PAIRED];
+	static char texts[N_PAIRED * N_PAIRED][2];
+
+	memcpy(all, tokens, N_BYTES * sizeof(all[0]));
+	*v = (struct ds_vocabulary){.tokenizer = "bpe", .tokens = all, .merges = pairs, .bos = DS_NO_TOKEN};
+	v->n_tokens = N_BYTES;
+	for (size_t i = 0; i < N_PAIRED; i++)
+		for (size_t k = 0; k < N_PAIRED; k++) {
+			size_t at = i * N_PAIRED + k;
+
+			texts[at][0] = paired[i];
+			texts[at][1] = paired[k];
+			all[N_BYTES + at] = (struct ds_token){.text = texts[at], .size = 2};
+			pairs[v->n_merges++] = (struct ds_merge){(uint8_t)paired[i], (uint8_t)paired[k], v->n_tokens++};
+		}
+}
+
+static void words_found_without_a_pattern_are_those_that_it_would_find(void **state)
+{
+	size_t n_known, n_taking = 0;
+	const struct ds_bpe_known *known = ds_bpe_known_patterns(&n_known);
+	struct ds_vocabulary v;
+	uint32_t random = 1;
+
+	make_paired(&v);
+	for (size_t i = 0; i < n_known; i++) {
+		struct ds_bpe *bpe = NULL;
+
+		v.patterns[0] = known[i].pattern;
+		v.n_patterns = 1;
+		assert_int_equal(ds_bpe_open((void **)&bpe, &host, &v, NULL), 0);
+		n_taking += known[i].takes_words;
+		for (int round = 0; known[i].takes_words && round < 3000; round++) {
+			uint32_t *ids = NULL, *same = NULL;
+			size_t n_ids = 0, n_same = 0, n = 0;
+			char text[128];
+
+			for (int k = 0; k < 24; k++) {
+				random = random * 1664525u + 1013904223u;
+				n = (size_t)(stpcpy(text + n, characters[(random >> 16) % DS_ARRAY_SIZE(characters)]) - text);
+			}
+			bpe->takes_words[0] = true;
+			assert_int_equal(ds_bpe_encode(bpe, text, n, 0, SIZE_MAX, &ids, &n_ids, NULL), 0);
+			bpe->takes_words[0] = false;
+			assert_int_equal(ds_bpe_encode(bpe, text, n, 0, SIZE_MAX, &same, &n_same, NULL), 0);
+			assert_int_equal(n_ids, n_same);
+			assert_memory_equal(ids, same, n_ids * sizeof(*ids));
+			free(ids);
+			free(same);
+		}
+		ds_bpe_close(bpe);
+	}
+	assert_int_equal(n_taking, 6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -658,6 +722,7 @@ int main(void)
 		cmocka_unit_test(many_threads_share_one_tokenizer),
 		cmocka_unit_test(white_space_is_what_unicode_says),
 		cmocka_unit_test(translated_patterns_keep_all_else),
+		cmocka_unit_test(words_found_without_a_pattern_are_those_that_it_would_find),
 		cmocka_unit_test(known_patterns_are_known_however_line_ends_are_written),
 	};
 

@@ -1,0 +1,126 @@
+"""dsctl quantize: files that hold what they were made of, run in the daemon, and leave nothing behind when it goes wrong."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import struct
+import subprocess
+
+import pytest
+
+from deepseekd import DSCTL, PATIENCE, STAGE, Deepseekd
+from test_dsctl_inspect import dsctl
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
+TINY_R1 = STAGE / "share/deepseekd/models/tiny-r1"
+TYPES = ["q4_k_m", "q4_k_s", "q5_k_m", "q5_k_s", "q6_k", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s", "q3_k_m",
+         "q3_k_l", "iq4_nl", "iq4_xs", "f16", "bf16", "f32"]
+QUESTION = "What is 347+285?"
+
+
+def inspect(path):
+    return json.loads(dsctl("inspect", "--json", path)[0])
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_is_written_and_read_again(tmp_path, kind):
+    path = tmp_path / "m.gguf"
+    told = json.loads(dsctl("quantize", "--json", TINY_R1, path, "--type", kind)[0])
+    assert told["size"] == path.stat().st_size and told["type"] == kind
+    source, made = inspect(TINY_R1), inspect(path)
+    for key in ("architecture", "parameters", "active_parameters", "layers", "hidden", "context", "vocab", "tokens"):
+        assert made[key] == source[key], key
+    assert made["tokenizer"] == source["tokenizer"] == "bpe"
+    assert os.listdir(tmp_path) == ["m.gguf"]
+
+
+def test_a_file_has_the_modes_that_new_files_have(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    dsctl("quantize", TINY_R1, tmp_path / "m.gguf", "--type", "q8_0")
+    assert (tmp_path / "m.gguf").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_quantised_file_can_be_quantised_again_to_the_same(tmp_path):
+    """BF16 holds all that the checkpoint has, so the way over it changes nothing."""
+    dsctl("quantize", TINY_R1, tmp_path / "tiny-r1.gguf", "--type", "bf16")
+    dsctl("quantize", TINY_R1, tmp_path / "direct.gguf", "--type", "q4_k_m")
+    dsctl("quantize", tmp_path / "tiny-r1.gguf", tmp_path / "over.gguf", "--type", "q4_k_m")
+    direct, over = ((tmp_path / f"{name}.gguf").read_bytes() for name in ("direct", "over"))
+    weights = sum(kind["size"] for kind in inspect(tmp_path / "direct.gguf")["types"])
+    assert direct[-weights:] == over[-weights:]
+
+
+def test_the_daemon_answers_from_quantised_files_and_the_floats_are_exact(tmp_path):
+    vectors = FIXTURES / "tiny-v3"
+    dsctl("quantize", TINY_R1, tmp_path / "r1.gguf", "--type", "q8_0")
+    dsctl("quantize", vectors, tmp_path / "v3.gguf", "--type", "f32")
+    models = [{"name": "small", "path": str(tmp_path / "r1.gguf"), "dialect": "deepseek-r1"},
+              {"name": "floats", "path": str(tmp_path / "v3.gguf"), "precision": "exact", "kv_type": "f32"}]
+    with Deepseekd(*models) as daemon:
+        assert daemon.dsctl("run", "-m", "small", "-t", "0", QUESTION)[0] == "632\n"
+        assert json.loads(daemon.dsctl("verify", "floats", "--vectors", str(vectors), "--json")[0])["holds"]
+
+
+def test_a_synthetic_model_is_loaded_and_speaks(tmp_path):
+    builder = STAGE.parent / "tests/bench/synth-model"
+    if not builder.exists():
+        pytest.skip("tests/bench/synth-model is not built beside the stage")
+    models = []
+    for preset in ("tiny-qwen", "tiny-llama", "tiny-deepseek"):
+        path = tmp_path / f"{preset}.gguf"
+        subprocess.run([builder, preset, path, "q4_k_m"], check=True, timeout=PATIENCE)
+        assert inspect(path)["vocab"] == 1024
+        models.append({"name": preset, "path": str(path)})
+    with Deepseekd(*models) as daemon:
+        for model in models:
+            status, answer = daemon.post("/v1/completions", {"model": model["name"], "prompt": "hello", "max_tokens": 5})
+            assert status == 200 and answer["usage"]["completion_tokens"] > 0
+
+
+def test_a_file_that_is_there_is_only_replaced_by_force(tmp_path):
+    path = tmp_path / "m.gguf"
+    path.write_text("mine")
+    _, talk = dsctl("quantize", TINY_R1, path, "--type", "q8_0", code=2)
+    assert "--force" in talk and path.read_text() == "mine"
+    dsctl("quantize", TINY_R1, path, "--type", "q8_0", "--force")
+    assert path.read_bytes()[:4] == b"GGUF" and os.listdir(tmp_path) == ["m.gguf"]
+
+
+@pytest.mark.parametrize("words, code, sentence", [
+    ([TINY_R1, "m.gguf"], 2, "--type"),
+    ([TINY_R1, "m.gguf", "--type", "q4_k"], 1, "q4_k_m"),
+    (["nowhere", "m.gguf", "--type", "q8_0"], 4, "nowhere"),
+    ([TINY_R1, "no/such/folder/m.gguf", "--type", "q8_0"], 4, "no/such/folder"),
+    ([TINY_R1, ".", "--type", "q8_0", "--force"], 2, "not a regular file"),
+])
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, words, code, sentence):
+    monkeypatch.chdir(tmp_path)
+    _, talk = dsctl("quantize", *words, code=code)
+    assert sentence in talk and talk.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_not_a_number_is_refused_with_the_name_of_its_tensor(tmp_path):
+    source = pathlib.Path(shutil.copytree(FIXTURES / "tiny-v3", tmp_path / "source"))
+    weights = bytearray((source / "model.safetensors").read_bytes())
+    size, = struct.unpack("<Q", weights[:8])
+    tensor = json.loads(weights[8:8 + size])["model.layers.0.mlp.up_proj.weight"]
+    at = 8 + size + tensor["data_offsets"][0]
+    weights[at:at + 2] = b"\xc0\x7f"
+    (source / "model.safetensors").write_bytes(weights)
+    _, talk = dsctl("quantize", source, tmp_path / "m.gguf", "--type", "q4_0", code=1)
+    assert "layers.0.ffn_up" in talk and "finite" in talk and not (tmp_path / "m.gguf").exists()
+
+
+def test_a_disk_without_room_is_left_as_it_was(tmp_path):
+    """The limit of a file's size stands in for a full disk."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    done = subprocess.run([DSCTL, "quantize", str(TINY_R1), str(folder / "m.gguf"), "--type", "f32"], capture_output=True,
+                          text=True, timeout=PATIENCE,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)))
+    assert done.returncode == 1 and done.stderr.startswith("dsctl: ")
+    assert os.listdir(folder) == []
