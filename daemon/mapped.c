@@ -104,8 +104,21 @@ int ds_mapped_check(const struct ds_mapped *mapped, const char *path, struct ds_
 	return 0;
 }
 
-const int *ds_mapped_fds(const struct ds_mapped *mapped, unsigned *n)
+int *ds_mapped_descriptors(const struct ds_mapped *mapped, const char *path, int image, unsigned *n, struct ds_error *err)
 {
-	*n = mapped->n;
-	return mapped->fds;
+	unsigned n_files = mapped ? mapped->n : 0;
+	int *fds;
+
+	if (mapped && ds_mapped_check(mapped, path, err) < 0)
+		return NULL;
+	fds = calloc(1 + n_files, sizeof(*fds));
+	if (!fds) {
+		ds_fail(err, -ENOMEM, "no memory for the descriptors of an engine");
+		return NULL;
+	}
+	fds[0] = image;
+	for (unsigned i = 0; i < n_files; i++)
+		fds[1 + i] = mapped->fds[i];
+	*n = 1 + n_files;
+	return fds;
 }

@@ -18,4 +18,6 @@ DS_DEFINE_FREEP(ds_mapped)
 /* Is what lies at @path, the model's, still what was noted? -ESTALE: "NAME changed". */
 int ds_mapped_check(const struct ds_mapped *mapped, const char *path, struct ds_error *err);
 
-const int *ds_mapped_fds(const struct ds_mapped *mapped, unsigned *n);
+/* What an engine gets: @image, and the files of @mapped (NULL: none) if what lies at @path is still the same. The array is
+ * to be freed, the descriptors are borrowed. NULL: @err says why. */
+int *ds_mapped_descriptors(const struct ds_mapped *mapped, const char *path, int image, unsigned *n, struct ds_error *err);

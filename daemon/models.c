@@ -272,34 +272,13 @@ static json_t *wishes(const struct ds_model *model)
 			 c->backend, "dialect", c->dialect, "residency", c->residency);
 }
 
-/* The image, and the files it is mapped from, if they are still the same. Free with free(). */
-static int *engine_fds(const struct ds_model *model, unsigned *n, struct ds_error *err)
-{
-	unsigned n_files = 0;
-	const int *files = model->mapped ? ds_mapped_fds(model->mapped, &n_files) : NULL;
-	int *fds;
-
-	if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, err) < 0)
-		return NULL;
-	fds = calloc(1 + n_files, sizeof(*fds));
-	if (!fds) {
-		ds_fail(err, -ENOMEM, "no memory");
-		return NULL;
-	}
-	fds[0] = model->image;
-	for (unsigned i = 0; i < n_files; i++)
-		fds[1 + i] = files[i];
-	*n = 1 + n_files;
-	return fds;
-}
-
 static void start_engine(struct ds_model *model)
 {
 	ds_cleanup(ds_freep) const char **argv = ds_models_argv(model->all, model->all->config, "ds-engine", NULL);
 	json_t *map = wishes(model), *options = model->config->plugin_options;
 	struct ds_error err = {"no memory"};
 	unsigned n_fds = 0;
-	ds_cleanup(ds_freep) int *fds = engine_fds(model, &n_fds, &err);
+	ds_cleanup(ds_freep) int *fds = ds_mapped_descriptors(model->mapped, model->mine->path, model->image, &n_fds, &err);
 	int r = -ENOMEM;
 
 	json_object_set(map, "sampling", model->mine->sampling);
