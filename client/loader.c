@@ -1,4 +1,5 @@
-/* loader.c - starts ds-loader with all plugins of the installation, hands it the files of a path, and takes its answer. */
+/* loader.c - starts ds-loader with all plugins of the installation, hands it the files of a path, and takes its answer.
+ */
 #include "loader.h"
 
 #include "files.h"

@@ -10,7 +10,7 @@ struct ds_loader_call {
 	const char *path;   /* whose files are handed over: a directory, a file, one of a split set */
 	uint16_t request;   /* a DS_MSG_ of helpers/requests.h */
 	const json_t *json; /* its payload; NULL: none */
-	int fd;		    /* goes with it; 0: none */
+	int fd;             /* goes with it; 0: none */
 	/* Told how far it is; optional. */
 	void (*on_progress)(void *self, uint64_t done, uint64_t total);
 	void *self;

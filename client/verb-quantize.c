@@ -1,7 +1,7 @@
 /* verb-quantize.c - dsctl quantize: writes a checkpoint as a GGUF file of another type. Runs as the caller.
  *
- * The file comes to be without a name, or with one that nobody looks for, and gets its own when it is whole: whatever goes
- * wrong before leaves nothing of it. */
+ * The file comes to be without a name, or with one that nobody looks for, and gets its own when it is whole: whatever
+ * goes wrong before leaves nothing of it. */
 #include "loader.h"
 #include "message.h"
 #include "output.h"
@@ -19,9 +19,9 @@ struct options {
 /* The new file. */
 struct output {
 	int fd;
-	const char *path;  /* where it will be */
-	char *folder;	   /* of it */
-	char *temporary;   /* its name until then; NULL: it has none yet */
+	const char *path; /* where it will be */
+	char *folder;     /* of it */
+	char *temporary;  /* its name until then; NULL: it has none yet */
 };
 
 static void output_deinit(struct output *o)
@@ -61,8 +61,9 @@ static int open_output(struct output *o, bool force, struct ds_error *err)
 	if (r < 0)
 		return r;
 	if (stat(o->path, &st) == 0 && (!force || !S_ISREG(st.st_mode)))
-		return ds_fail(err, -EINVAL, S_ISREG(st.st_mode) ? "%s exists; --force replaces it"
-								 : "%s exists and is not a regular file",
+		return ds_fail(err, -EINVAL,
+			       S_ISREG(st.st_mode) ? "%s exists; --force replaces it"
+						   : "%s exists and is not a regular file",
 			       o->path);
 	o->fd = open(o->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
 	if (o->fd >= 0)

@@ -1,8 +1,8 @@
 /* convert.c - QUANTIZE: writes a model into the GGUF file whose descriptor came with the request.
  *
  * The request: {"type": a mix of gguf-mix.h, "name": text (for want of a better one)}. The answer: {"size", "tensors"}.
- * Rows are read, turned and written by as many threads as there are CPUs; what is in memory does not grow with the model.
- * Blocks of multi-token prediction are left out: GGUF has no common form for them. */
+ * Rows are read, turned and written by as many threads as there are CPUs; what is in memory does not grow with the
+ * model. Blocks of multi-token prediction are left out: GGUF has no common form for them. */
 #include "builder.h"
 #include "describe.h"
 #include "gguf-mix.h"
@@ -49,7 +49,7 @@ struct conversion {
 	uint64_t total; /* bytes of the file */
 	/* guarded */
 	pthread_mutex_t lock;
-	uint32_t next;	   /* target */
+	uint32_t next;     /* target */
 	uint64_t next_row; /* of it */
 	uint64_t done, reported;
 	int result;
@@ -171,7 +171,8 @@ static void put_general(struct words *w)
 		ds_gguf_writer_text(w->writer, NULL, "tokenizer.ggml.model", "no_vocab");
 }
 
-/* Choose a type for every tensor and tell the writer; the divisors of frequencies, if there are, become the last one. */
+/* Choose a type for every tensor and tell the writer; the divisors of frequencies, if there are, become the last one.
+ */
 static int choose(struct conversion *c, struct words *w, struct ds_error *err)
 {
 	uint32_t n;
@@ -391,8 +392,9 @@ static int reserve(int fd, uint64_t size, struct ds_error *err)
 	if (fallocate(fd, 0, 0, (off_t)size) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
 		return ds_fail(err, -ENOSPC, "no room for a file of %llu bytes: %s", (unsigned long long)size,
 			       strerror(errno));
-	return ftruncate(fd, (off_t)size) < 0 ? ds_fail(err, -ENOSPC, "the new file cannot be written: %s", strerror(errno))
-					      : 0;
+	return ftruncate(fd, (off_t)size) < 0
+		       ? ds_fail(err, -ENOSPC, "the new file cannot be written: %s", strerror(errno))
+		       : 0;
 }
 
 static int write_file(struct conversion *c, struct words *w, struct ds_error *err)
@@ -441,7 +443,8 @@ static int describe(struct words *w, struct ds_model_builder *builder, const str
 int ds_request_quantize(const struct ds_request *q, json_t **answer, struct ds_error *err)
 {
 	ds_cleanup(ds_model_builder_freep) struct ds_model_builder *builder = NULL;
-	ds_cleanup(words_deinit) struct words w = {.fallback_name = json_string_value(json_object_get(q->json, "name"))};
+	ds_cleanup(words_deinit) struct words w = {.fallback_name =
+							   json_string_value(json_object_get(q->json, "name"))};
 	struct conversion c = {.request = q, .lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *type = json_string_value(json_object_get(q->json, "type"));
 	char names[256];

@@ -10,7 +10,7 @@ enum share {
 	FIRST_SIXTEENTH,
 	FIRST_FOUR,
 	FIRST_TWO,
-	MORE,	 /* the first and the last eighth, and every third between */
+	MORE,    /* the first and the last eighth, and every third between */
 	IF_WIDE, /* all, if at least 4 heads share one of keys and values */
 };
 
@@ -55,7 +55,9 @@ static const struct mix {
 	  {FFN_DOWN, ALL, DS_DTYPE_Q4_K},
 	  {ATTENTION_OUTPUT, ALL, DS_DTYPE_Q4_K}}},
 	{{"q3_k_l", 13, DS_DTYPE_Q3_K},
-	 {{ATTENTION_VALUE, ALL, DS_DTYPE_Q5_K}, {FFN_DOWN, ALL, DS_DTYPE_Q5_K}, {ATTENTION_OUTPUT, ALL, DS_DTYPE_Q5_K}}},
+	 {{ATTENTION_VALUE, ALL, DS_DTYPE_Q5_K},
+	  {FFN_DOWN, ALL, DS_DTYPE_Q5_K},
+	  {ATTENTION_OUTPUT, ALL, DS_DTYPE_Q5_K}}},
 	{{"iq4_nl", 25, DS_DTYPE_IQ4_NL},
 	 {{ATTENTION_VALUE, IF_WIDE, DS_DTYPE_Q5_K}, {FFN_DOWN, FIRST_EIGHTH, DS_DTYPE_Q5_K}}},
 	{{"iq4_xs", 30, DS_DTYPE_IQ4_XS},
@@ -70,8 +72,11 @@ static const struct {
 	const char *name;
 	enum tensor tensor;
 } names[] = {
-	{"v", ATTENTION_VALUE},	     {"ffn_down", FFN_DOWN},   {"experts_down", FFN_DOWN},
-	{"shared_down", FFN_DOWN}, {"attention_output", ATTENTION_OUTPUT},
+	{"v", ATTENTION_VALUE},
+	{"ffn_down", FFN_DOWN},
+	{"experts_down", FFN_DOWN},
+	{"shared_down", FFN_DOWN},
+	{"attention_output", ATTENTION_OUTPUT},
 };
 
 const struct ds_mix *ds_mix_find(const char *name)

@@ -1,5 +1,5 @@
-/* gguf-mix.h - which type each tensor of a quantised file gets: the mixes that people know by name (Q4_K_M), as the most
- * used quantiser composes them. */
+/* gguf-mix.h - which type each tensor of a quantised file gets: the mixes that people know by name (Q4_K_M), as the
+ * most used quantiser composes them. */
 #pragma once
 
 #include <deepseekd/model.h>

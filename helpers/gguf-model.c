@@ -102,8 +102,8 @@ void ds_gguf_put_hparams(struct ds_gguf_writer *w, const struct ds_hparams *h, b
 	put_rope(w, arch, h);
 }
 
-/* Llama 3.1: wavelengths up to original / high stay, those above original / low are stretched by the factor, between them
- * both are blended. */
+/* Llama 3.1: wavelengths up to original / high stay, those above original / low are stretched by the factor, between
+ * them both are blended. */
 static double llama3_divisor(const struct ds_hparams *h, uint32_t pair)
 {
 	double frequency = pow((double)h->rope_theta, -2.0 * pair / h->head_dim);
@@ -123,8 +123,7 @@ bool ds_gguf_rope_divisors(const struct ds_hparams *h, float *divisors)
 	if (is_mla(h) || (h->rope_scaling != DS_ROPE_LLAMA3 && h->rope_scaling != DS_ROPE_DIVISORS))
 		return false;
 	for (uint32_t i = 0; i < h->head_dim / 2 && i < DS_MAX_ROPE_PAIRS; i++)
-		divisors[i] = h->rope_scaling == DS_ROPE_DIVISORS ? h->rope_divisors[i]
-								  : (float)llama3_divisor(h, i);
+		divisors[i] = h->rope_scaling == DS_ROPE_DIVISORS ? h->rope_divisors[i] : (float)llama3_divisor(h, i);
 	return true;
 }
 

@@ -17,8 +17,8 @@ enum kind {
 	BYTE,
 };
 
-/* The names of split patterns, by an FNV-1a hash of the patterns, each followed by a NUL, line ends in them escaped. Names
- * are shared: qwen2 is also that of the distilled ones, llama-bpe that of Llama 3. */
+/* The names of split patterns, by an FNV-1a hash of the patterns, each followed by a NUL, line ends in them escaped.
+ * Names are shared: qwen2 is also that of the distilled ones, llama-bpe that of Llama 3. */
 static const struct family {
 	const char *pre;
 	uint64_t hash;
@@ -60,8 +60,8 @@ static const struct family *find_family(const struct ds_vocabulary *v)
 	return NULL;
 }
 
-/* The name of the split patterns. Where there is none that says all, the patterns themselves follow under keys of our own,
- * and other programs get the name that comes nearest. Of several names for the same patterns @pre is kept. */
+/* The name of the split patterns. Where there is none that says all, the patterns themselves follow under keys of our
+ * own, and other programs get the name that comes nearest. Of several names for the same patterns @pre is kept. */
 static void put_pre(struct ds_gguf_writer *w, const struct ds_vocabulary *v, const char *pre)
 {
 	const struct family *f = find_family(v);
@@ -163,8 +163,9 @@ static void put_token(struct ds_gguf_writer *w, const struct ds_vocabulary *v, c
 		ds_gguf_writer_element(w, name, strlen(name));
 		return;
 	case NORMAL:
-		ds_gguf_writer_element(w, scratch, spm ? with_marks(t->text, t->size, scratch)
-						       : to_alphabet(a, t->text, t->size, scratch));
+		ds_gguf_writer_element(w, scratch,
+				       spm ? with_marks(t->text, t->size, scratch)
+					   : to_alphabet(a, t->text, t->size, scratch));
 		return;
 	default:
 		ds_gguf_writer_element(w, t->text, t->size);
@@ -172,8 +173,8 @@ static void put_token(struct ds_gguf_writer *w, const struct ds_vocabulary *v, c
 }
 
 /* Tokens, and rows of the embedding that have none. */
-static int put_tokens(struct ds_gguf_writer *w, const struct ds_vocabulary *v, const struct alphabet *a, uint32_t n_rows,
-		      char *scratch, struct ds_error *err)
+static int put_tokens(struct ds_gguf_writer *w, const struct ds_vocabulary *v, const struct alphabet *a,
+		      uint32_t n_rows, char *scratch, struct ds_error *err)
 {
 	ds_cleanup(ds_freep) int32_t *kinds = calloc((size_t)n_rows + 1, sizeof(*kinds));
 	char name[24];

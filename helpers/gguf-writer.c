@@ -32,10 +32,10 @@ struct ds_gguf_writer {
 static int type_id(enum ds_dtype dtype)
 {
 	static const int ids[DS_N_DTYPES] = {
-		[DS_DTYPE_F32] = 0,	[DS_DTYPE_F16] = 1,   [DS_DTYPE_BF16] = 30,  [DS_DTYPE_Q4_0] = 2,
-		[DS_DTYPE_Q4_1] = 3,	[DS_DTYPE_Q5_0] = 6,  [DS_DTYPE_Q5_1] = 7,   [DS_DTYPE_Q8_0] = 8,
-		[DS_DTYPE_Q2_K] = 10,	[DS_DTYPE_Q3_K] = 11, [DS_DTYPE_Q4_K] = 12,  [DS_DTYPE_Q5_K] = 13,
-		[DS_DTYPE_Q6_K] = 14,	[DS_DTYPE_IQ4_NL] = 20, [DS_DTYPE_IQ4_XS] = 23, [DS_DTYPE_MXFP4] = 39,
+		[DS_DTYPE_F32] = 0,   [DS_DTYPE_F16] = 1,     [DS_DTYPE_BF16] = 30,   [DS_DTYPE_Q4_0] = 2,
+		[DS_DTYPE_Q4_1] = 3,  [DS_DTYPE_Q5_0] = 6,    [DS_DTYPE_Q5_1] = 7,    [DS_DTYPE_Q8_0] = 8,
+		[DS_DTYPE_Q2_K] = 10, [DS_DTYPE_Q3_K] = 11,   [DS_DTYPE_Q4_K] = 12,   [DS_DTYPE_Q5_K] = 13,
+		[DS_DTYPE_Q6_K] = 14, [DS_DTYPE_IQ4_NL] = 20, [DS_DTYPE_IQ4_XS] = 23, [DS_DTYPE_MXFP4] = 39,
 		[DS_DTYPE_FP8] = -1,
 	};
 

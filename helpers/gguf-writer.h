@@ -1,8 +1,8 @@
 /* gguf-writer.h - writes GGUF (version 3): keys, then tensors, then where each tensor's bytes go is known.
  *
- * First all keys, then all tensors in the order of their bytes, then ds_gguf_writer_layout(). A call that fails for want of
- * memory makes that one fail; so nobody else needs to check. Names are the caller's to choose well: no key and no tensor
- * may be given twice. */
+ * First all keys, then all tensors in the order of their bytes, then ds_gguf_writer_layout(). A call that fails for
+ * want of memory makes that one fail; so nobody else needs to check. Names are the caller's to choose well: no key and
+ * no tensor may be given twice. */
 #pragma once
 
 #include <deepseekd/model.h>

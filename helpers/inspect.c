@@ -1,10 +1,10 @@
 /* inspect.c - INSPECT: what a checkpoint is and what memory it would take, without reading a weight.
  *
  * The answer: {"architecture", "name" (may be null), "parameters", "active_parameters" (a token), "mtp_parameters",
- * "layers", "hidden", "experts", "experts_used", "context", "vocab", "tokenizer" (null: none), "tokens", "dialect" (null:
- * unknown), "files", "file_size", "types": [{"type", "tensors", "parameters", "size"}...] as in the files, the largest
- * first, "memory": {"weights", "kv_per_token", "context", "kv", "scratch", "total"} in bytes, for one text of so many
- * tokens with the default settings}. */
+ * "layers", "hidden", "experts", "experts_used", "context", "vocab", "tokenizer" (null: none), "tokens", "dialect"
+ * (null: unknown), "files", "file_size", "types": [{"type", "tensors", "parameters", "size"}...] as in the files, the
+ * largest first, "memory": {"weights", "kv_per_token", "context", "kv", "scratch", "total"} in bytes, for one text of
+ * so many tokens with the default settings}. */
 #include "builder.h"
 #include "describe.h"
 #include "loader.h"
@@ -134,11 +134,10 @@ static json_t *types_json(struct sums *s)
 
 	qsort(s->types, DS_N_DTYPES, sizeof(s->types[0]), by_size);
 	for (unsigned i = 0; i < DS_N_DTYPES && s->types[i].size > 0; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "type",
-						      ds_dtype_info(s->types[i].dtype)->name, "tensors",
-						      (json_int_t)s->types[i].n_tensors, "parameters",
-						      (json_int_t)s->types[i].n_elements, "size",
-						      (json_int_t)s->types[i].size));
+		json_array_append_new(
+			list, json_pack("{s:s, s:I, s:I, s:I}", "type", ds_dtype_info(s->types[i].dtype)->name,
+					"tensors", (json_int_t)s->types[i].n_tensors, "parameters",
+					(json_int_t)s->types[i].n_elements, "size", (json_int_t)s->types[i].size));
 	return list;
 }
 
@@ -174,15 +173,15 @@ static json_t *answer_json(const struct ds_request *q, const struct ds_model_bui
 	add_up(&sums, builder, h);
 	for (size_t f = 0; f < q->n_files; f++)
 		file_size += q->files[f].size;
-	return json_pack("{s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s?, s:I, s:s?, s:I, s:I, s:o, s:o}",
-			 "architecture", h->architecture, "name", *i->name ? i->name : NULL, "parameters",
-			 (json_int_t)sums.all, "active_parameters", (json_int_t)sums.active, "mtp_parameters",
-			 (json_int_t)sums.mtp, "layers", (json_int_t)h->n_layers, "hidden", (json_int_t)h->hidden,
-			 "experts", (json_int_t)h->n_experts, "experts_used", (json_int_t)h->n_experts_used, "context",
-			 (json_int_t)h->context, "vocab", (json_int_t)h->vocab, "tokenizer",
-			 *i->tokenizer ? i->tokenizer : NULL, "tokens", (json_int_t)i->n_tokens, "dialect",
-			 *dialect ? dialect : NULL, "files", (json_int_t)q->n_files, "file_size",
-			 (json_int_t)file_size, "types", types_json(&sums), "memory", memory_json(image, h));
+	return json_pack(
+		"{s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s?, s:I, s:s?, s:I, s:I, s:o, s:o}",
+		"architecture", h->architecture, "name", *i->name ? i->name : NULL, "parameters", (json_int_t)sums.all,
+		"active_parameters", (json_int_t)sums.active, "mtp_parameters", (json_int_t)sums.mtp, "layers",
+		(json_int_t)h->n_layers, "hidden", (json_int_t)h->hidden, "experts", (json_int_t)h->n_experts,
+		"experts_used", (json_int_t)h->n_experts_used, "context", (json_int_t)h->context, "vocab",
+		(json_int_t)h->vocab, "tokenizer", *i->tokenizer ? i->tokenizer : NULL, "tokens",
+		(json_int_t)i->n_tokens, "dialect", *dialect ? dialect : NULL, "files", (json_int_t)q->n_files,
+		"file_size", (json_int_t)file_size, "types", types_json(&sums), "memory", memory_json(image, h));
 }
 
 int ds_request_inspect(const struct ds_request *q, json_t **answer, struct ds_error *err)

@@ -1,4 +1,5 @@
-/* quantize-fit.c - least squares over a grid of candidates, then by turns: levels for the scale, the scale for the levels. */
+/* quantize-fit.c - least squares over a grid of candidates, then by turns: levels for the scale, the scale for the
+ * levels. */
 #include "quantize-fit.h"
 
 #include <math.h>
@@ -62,8 +63,8 @@ float ds_fit_scale(const float *x, unsigned n, const struct ds_levels *levels)
 			largest = x[i];
 	if (largest == 0)
 		return 0;
-	/* The largest element becomes anything from half of the outermost level to a little beyond it. Brought to around 1
-	 * first, no square can leave float's range. */
+	/* The largest element becomes anything from half of the outermost level to a little beyond it. Brought to
+	 * around 1 first, no square can leave float's range. */
 	unit = 1 / fabsf(largest);
 	if (!isfinite(unit))
 		return largest / most;
@@ -91,7 +92,8 @@ float ds_fit_scale(const float *x, unsigned n, const struct ds_levels *levels)
 }
 
 /* Solve scale and offset for the levels that (@inverse, @offset) give; the remaining sum of squares is returned. */
-static float solve(struct ds_affine *out, const float *x, unsigned n, float inverse, float offset, float high, bool free)
+static float solve(struct ds_affine *out, const float *x, unsigned n, float inverse, float offset, float high,
+		   bool free)
 {
 	float q1 = 0, q2 = 0, xq = 0, x1 = 0, x2 = 0, determinant, s, o;
 

@@ -1,7 +1,7 @@
 /* quantize-fit.h - the search for the scale, or the scale and the offset, of one small group of elements.
  *
- * Levels are kept as floats that hold integers: then the loops are the compiler's to vectorise. Ends of ranges are clipped
- * before rounding, so that rounding by a large constant is right. */
+ * Levels are kept as floats that hold integers: then the loops are the compiler's to vectorise. Ends of ranges are
+ * clipped before rounding, so that rounding by a large constant is right. */
 #pragma once
 
 #include "dtype.h"

@@ -1,5 +1,6 @@
 /* quantize-k.c - every group is fitted on its own; then the block's scales are chosen, and by turns the integers of the
- * groups for the block's scales, and the block's scales for the integers by least squares. The best of all turns is kept. */
+ * groups for the block's scales, and the block's scales for the integers by least squares. The best of all turns is
+ * kept. */
 #include "quantize-k.h"
 
 #include "quantize-fit.h"
@@ -14,9 +15,9 @@
 /* What the block is to hold, as integers. */
 struct found {
 	uint16_t d, dmin;
-	float q[N];		/* levels */
+	float q[N];             /* levels */
 	int scales[MAX_GROUPS]; /* as they multiply d */
-	int mins[MAX_GROUPS];	/* as they multiply -dmin */
+	int mins[MAX_GROUPS];   /* as they multiply -dmin */
 	double error;
 };
 
@@ -123,7 +124,8 @@ static void choose_group(struct found *f, const float *x, const struct affine *a
 	unsigned n = N / a->n_groups;
 	int scale = d > 0 ? round_to((double)wanted.scale / (double)d, 0, a->most) : 0;
 	int min = dmin > 0 ? round_to(-(double)wanted.offset / (double)dmin, 0, a->most) : 0;
-	float least = ds_fit_affine_levels(q, x + g * n, n, (struct ds_affine){0, 0}, a->high); /* of a group of zeros */
+	float least =
+		ds_fit_affine_levels(q, x + g * n, n, (struct ds_affine){0, 0}, a->high); /* of a group of zeros */
 
 	f->scales[g] = f->mins[g] = 0;
 	memcpy(f->q + g * n, q, n * sizeof(*q));

@@ -203,14 +203,14 @@ static int quantize_mxfp4(void *to, const float *x)
 }
 
 /* A block lies anywhere: it is made where it is aligned. */
-#define DEFINE_K(type)                                                 \
-	static int quantize_##type(void *to, const float *x)          \
-	{                                                             \
-		struct ds_block_##type b = {0};                       \
-		int r = ds_quantize_##type(&b, x);                    \
-                                                                      \
-		memcpy(to, &b, sizeof(b));                            \
-		return r;                                             \
+#define DEFINE_K(type)                                                                                                 \
+	static int quantize_##type(void *to, const float *x)                                                           \
+	{                                                                                                              \
+		struct ds_block_##type b = {0};                                                                        \
+		int r = ds_quantize_##type(&b, x);                                                                     \
+                                                                                                                       \
+		memcpy(to, &b, sizeof(b));                                                                             \
+		return r;                                                                                              \
 	}
 
 DEFINE_K(q2_k)
@@ -222,12 +222,12 @@ DEFINE_K(iq4_xs)
 
 /* One block of finite elements. */
 static int (*const functions[DS_N_DTYPES])(void *to, const float *x) = {
-	[DS_DTYPE_F32] = quantize_f32,       [DS_DTYPE_F16] = quantize_f16,   [DS_DTYPE_BF16] = quantize_bf16,
-	[DS_DTYPE_Q4_0] = quantize_q4_0,     [DS_DTYPE_Q4_1] = quantize_q4_1, [DS_DTYPE_Q5_0] = quantize_q5_0,
-	[DS_DTYPE_Q5_1] = quantize_q5_1,     [DS_DTYPE_Q8_0] = quantize_q8_0, [DS_DTYPE_Q2_K] = quantize_q2_k,
-	[DS_DTYPE_Q3_K] = quantize_q3_k,     [DS_DTYPE_Q4_K] = quantize_q4_k, [DS_DTYPE_Q5_K] = quantize_q5_k,
-	[DS_DTYPE_Q6_K] = quantize_q6_k,     [DS_DTYPE_IQ4_NL] = quantize_iq4_nl,
-	[DS_DTYPE_IQ4_XS] = quantize_iq4_xs, [DS_DTYPE_MXFP4] = quantize_mxfp4,
+	[DS_DTYPE_F32] = quantize_f32,     [DS_DTYPE_F16] = quantize_f16,       [DS_DTYPE_BF16] = quantize_bf16,
+	[DS_DTYPE_Q4_0] = quantize_q4_0,   [DS_DTYPE_Q4_1] = quantize_q4_1,     [DS_DTYPE_Q5_0] = quantize_q5_0,
+	[DS_DTYPE_Q5_1] = quantize_q5_1,   [DS_DTYPE_Q8_0] = quantize_q8_0,     [DS_DTYPE_Q2_K] = quantize_q2_k,
+	[DS_DTYPE_Q3_K] = quantize_q3_k,   [DS_DTYPE_Q4_K] = quantize_q4_k,     [DS_DTYPE_Q5_K] = quantize_q5_k,
+	[DS_DTYPE_Q6_K] = quantize_q6_k,   [DS_DTYPE_IQ4_NL] = quantize_iq4_nl, [DS_DTYPE_IQ4_XS] = quantize_iq4_xs,
+	[DS_DTYPE_MXFP4] = quantize_mxfp4,
 };
 
 bool ds_quantize_knows(enum ds_dtype dtype)

@@ -1,8 +1,8 @@
 /* quantize.h - from float32 to the blocks of quants.h, with as little square error as a search finds.
  *
- * Of the possible scales (and minimums) of a group many are tried; for each the nearest integers are taken and the scale
- * solved again from them by least squares, until nothing gets better. All elements weigh the same: nothing is known here
- * of the activations that they will meet. */
+ * Of the possible scales (and minimums) of a group many are tried; for each the nearest integers are taken and the
+ * scale solved again from them by least squares, until nothing gets better. All elements weigh the same: nothing is
+ * known here of the activations that they will meet. */
 #pragma once
 
 #include <deepseekd/model.h>

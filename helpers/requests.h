@@ -13,7 +13,7 @@ struct ds_request {
 	const struct ds_plugins *plugins;
 	const struct ds_file *files; /* [n_files] */
 	size_t n_files;
-	const json_t *json;	    /* the payload, an object; NULL: the message had none */
+	const json_t *json;         /* the payload, an object; NULL: the message had none */
 	struct ds_message *message; /* whose descriptors may be taken */
 	/* Tells dsctl how many of @total bytes are done; a negative answer must end the work. */
 	int (*progress)(void *self, uint64_t done, uint64_t total, struct ds_error *err);

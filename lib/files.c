@@ -111,7 +111,8 @@ static int open_splits(struct ds_files *files, const char *path, const char *at,
 	int r = 0;
 
 	if (n_files == 0 || n_files > DS_FILES_MAX)
-		return ds_fail(err, -EINVAL, "%s: a set of %u files, there may be 1 to %d", path, n_files, DS_FILES_MAX);
+		return ds_fail(err, -EINVAL, "%s: a set of %u files, there may be 1 to %d", path, n_files,
+			       DS_FILES_MAX);
 	for (unsigned i = 1; r == 0 && i <= n_files; i++) {
 		free(ds_steal(&name));
 		if (asprintf(&name, "%.*s-%05u-of-%05u.gguf", (int)(at - path), path, i, n_files) < 0) {

@@ -1,7 +1,7 @@
 /* files.h - opens the files of a checkpoint for a loader. Who opens them never reads them.
  *
- * In the broker only paths that the administrator wrote into models.d come here, never one from a request; in dsctl what
- * its user may open. */
+ * In the broker only paths that the administrator wrote into models.d come here, never one from a request; in dsctl
+ * what its user may open. */
 #pragma once
 
 #include <deepseekd/base.h>

@@ -1,4 +1,5 @@
-/* spawn-helper.c - starts a helper: fixed environment, default signals, no descriptors but its own, dies with its parent. */
+/* spawn-helper.c - starts a helper: fixed environment, default signals, no descriptors but its own, dies with its
+ * parent. */
 #include "spawn-helper.h"
 
 #include <fcntl.h>

@@ -1,11 +1,11 @@
-/* synth-model.c - writes a GGUF file of the shape of a published model, with random weights: for benchmarks against models
- * that cannot be had here, and for tests of sizes.
+/* synth-model.c - writes a GGUF file of the shape of a published model, with random weights: for benchmarks against
+ * models that cannot be had here, and for tests of sizes.
  *
  *     synth-model PRESET FILE [TYPE] [joint]
  *
- * Weights are drawn from a pool of blocks that were quantised from normal numbers, so that they have the distribution and
- * the bits of real ones and are written as fast as memory is copied. Their deviations keep activations near 1 in every
- * layer, and logits a few units apart. */
+ * Weights are drawn from a pool of blocks that were quantised from normal numbers, so that they have the distribution
+ * and the bits of real ones and are written as fast as memory is copied. Their deviations keep activations near 1 in
+ * every layer, and logits a few units apart. */
 #include "gguf-mix.h"
 #include "gguf-model.h"
 #include "quantize.h"
@@ -16,20 +16,22 @@
 #include <math.h>
 #include <string.h>
 
-#define POOL 1024		/* units of a pool */
-#define BUFFER (4u << 20)	/* bytes written at a time */
-#define UNIT_OF_FLOATS 32	/* elements of a unit where blocks are single elements */
+#define POOL 1024         /* units of a pool */
+#define BUFFER (4u << 20) /* bytes written at a time */
+#define UNIT_OF_FLOATS 32 /* elements of a unit where blocks are single elements */
 #define TEMPLATE                                                                                                       \
-	"{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<\xef\xbd\x9cUser\xef\xbd\x9c>{{ "           \
-	"m['content'] }}{% else %}<\xef\xbd\x9c" "Assistant\xef\xbd\x9c>{{ m['content'] }}{% endif %}{% endfor %}{% if "     \
-	"add_generation_prompt %}<\xef\xbd\x9c" "Assistant\xef\xbd\x9c><think>\n{% endif %}"
+	"{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<\xef\xbd\x9cUser\xef\xbd\x9c>{{ "          \
+	"m['content'] }}{% else %}<\xef\xbd\x9c"                                                                       \
+	"Assistant\xef\xbd\x9c>{{ m['content'] }}{% endif %}{% endfor %}{% if "                                        \
+	"add_generation_prompt %}<\xef\xbd\x9c"                                                                        \
+	"Assistant\xef\xbd\x9c><think>\n{% endif %}"
 
 /* Units of one type and deviation, to draw from. */
 struct pool {
 	enum ds_dtype dtype;
 	double deviation;
 	uint32_t elements, size; /* of a unit */
-	uint8_t *units;		 /* [POOL] */
+	uint8_t *units;          /* [POOL] */
 };
 
 struct synth {
@@ -218,9 +220,10 @@ static int run(struct synth *s, bool joint, struct ds_error *err)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: synth-model PRESET FILE [TYPE] [joint]\n"
-			"TYPE is a mix of dsctl quantize (q4_k_m); joint: attn_kv_b in one, for programs from before its "
-			"division\nPresets:\n");
+	fprintf(stderr,
+		"usage: synth-model PRESET FILE [TYPE] [joint]\n"
+		"TYPE is a mix of dsctl quantize (q4_k_m); joint: attn_kv_b in one, for programs from before its "
+		"division\nPresets:\n");
 	synth_preset_list(stderr);
 	return 2;
 }

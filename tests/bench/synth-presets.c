@@ -25,21 +25,40 @@
 	.rope_mscale = 0.707f, .rope_mscale_all_dim = 0.707f
 
 static const struct synth_preset presets[] = {
-	{"r1-distill-qwen-1.5b", "28 layers of 1536", "qwen2", {GQA(28, 1536, 8960, 12, 2, 151936, 10000, 1e-6f), .qkv_bias = 1}},
-	{"r1-distill-qwen-7b", "28 layers of 3584", "qwen2", {GQA(28, 3584, 18944, 28, 4, 152064, 10000, 1e-6f), .qkv_bias = 1}},
-	{"r1-distill-qwen-14b", "48 layers of 5120", "qwen2", {GQA(48, 5120, 13824, 40, 8, 152064, 1e6f, 1e-5f), .qkv_bias = 1}},
-	{"r1-distill-llama-8b", "32 layers of 4096", "llama-bpe",
+	{"r1-distill-qwen-1.5b",
+	 "28 layers of 1536",
+	 "qwen2",
+	 {GQA(28, 1536, 8960, 12, 2, 151936, 10000, 1e-6f), .qkv_bias = 1}},
+	{"r1-distill-qwen-7b",
+	 "28 layers of 3584",
+	 "qwen2",
+	 {GQA(28, 3584, 18944, 28, 4, 152064, 10000, 1e-6f), .qkv_bias = 1}},
+	{"r1-distill-qwen-14b",
+	 "48 layers of 5120",
+	 "qwen2",
+	 {GQA(48, 5120, 13824, 40, 8, 152064, 1e6f, 1e-5f), .qkv_bias = 1}},
+	{"r1-distill-llama-8b",
+	 "32 layers of 4096",
+	 "llama-bpe",
 	 {GQA(32, 4096, 14336, 32, 8, 128256, 5e5f, 1e-5f), .rope_scaling = DS_ROPE_LLAMA3, .rope_factor = 8,
 	  .rope_low_freq_factor = 1, .rope_high_freq_factor = 4, .rope_original_context = 8192}},
 	{"v2-lite", "27 layers of 2048, 64 experts", "deepseek-llm", {MLA(27, 2048, 10944, 16, 102400), LITE_EXPERTS}},
-	{"r1-slice", "one dense and one layer of 256 experts of R1", "deepseek-v3",
+	{"r1-slice",
+	 "one dense and one layer of 256 experts of R1",
+	 "deepseek-v3",
 	 {MLA(2, 7168, 18432, 128, 129280), R1_EXPERTS, .first_dense = 1}},
-	{"tiny-qwen", "4 layers of 256", "qwen2",
+	{"tiny-qwen",
+	 "4 layers of 256",
+	 "qwen2",
 	 {GQA(4, 256, 512, 4, 2, 1024, 10000, 1e-6f), .head_dim = 64, .context = 2048, .qkv_bias = 1}},
-	{"tiny-llama", "4 layers of 256", "llama-bpe",
+	{"tiny-llama",
+	 "4 layers of 256",
+	 "llama-bpe",
 	 {GQA(4, 256, 512, 4, 2, 1024, 5e5f, 1e-5f), .head_dim = 64, .context = 2048, .rope_scaling = DS_ROPE_LLAMA3,
 	  .rope_factor = 8, .rope_low_freq_factor = 1, .rope_high_freq_factor = 4, .rope_original_context = 256}},
-	{"tiny-deepseek", "3 layers of 256, 8 experts", "deepseek-v3",
+	{"tiny-deepseek",
+	 "3 layers of 256, 8 experts",
+	 "deepseek-v3",
 	 {MLA(3, 256, 512, 4, 1024), R1_EXPERTS, .context = 2048, .q_lora = 256, .kv_lora = 256, .qk_nope = 64,
 	  .qk_rope = 32, .v_head = 64, .n_experts = 8, .n_experts_used = 2, .moe_ff = 256, .n_groups = 1,
 	  .n_groups_used = 1, .first_dense = 1}},
@@ -131,7 +150,8 @@ static int add_row(const struct row *row, const char *prefix, add_function *add,
 static int each_of_layer(const struct ds_hparams *h, uint32_t layer, bool joint, add_function *add, void *self,
 			 struct ds_error *err)
 {
-	uint64_t e = h->hidden, q = (uint64_t)h->n_heads * (h->qk_nope + h->qk_rope), shared = h->n_shared * (uint64_t)h->moe_ff;
+	uint64_t e = h->hidden, q = (uint64_t)h->n_heads * (h->qk_nope + h->qk_rope),
+		 shared = h->n_shared * (uint64_t)h->moe_ff;
 	uint64_t heads = (uint64_t)h->n_heads * h->head_dim, groups = (uint64_t)h->n_kv_heads * h->head_dim;
 	uint64_t values = (uint64_t)h->n_heads * h->v_head;
 	const struct row rows[] = {

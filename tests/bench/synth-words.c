@@ -1,5 +1,5 @@
-/* synth-words.c - a vocabulary of any size that a byte-level BPE could have learnt: every token but the bytes and the special
- * ones is two earlier ones joined, mostly letters, and the list of merges says which. */
+/* synth-words.c - a vocabulary of any size that a byte-level BPE could have learnt: every token but the bytes and the
+ * special ones is two earlier ones joined, mostly letters, and the list of merges says which. */
 #include "synth-words.h"
 
 #include <string.h>
@@ -22,7 +22,7 @@ static const char *const special[] = {
 struct synth_words {
 	struct ds_token *tokens;
 	struct ds_merge *merges;
-	char *texts;	 /* of the joined ones, LONGEST + 1 bytes each */
+	char *texts;     /* of the joined ones, LONGEST + 1 bytes each */
 	uint32_t *table; /* of token ids + 1 by hash of their text */
 	uint32_t n_slots;
 };
@@ -58,7 +58,9 @@ static bool try_join(struct synth_words *w, uint32_t id, struct ds_merge *merge,
 	for (unsigned i = 0; i < 2; i++) {
 		uint32_t x = next_random(state);
 
-		ids[i] = x % 3 == 0 ? 'a' + x / 3 % 26 : x % 3 == 1 && id > 256 ? 256 + x / 3 % (id - 256) : x / 3 % 128;
+		ids[i] = x % 3 == 0               ? 'a' + x / 3 % 26
+			 : x % 3 == 1 && id > 256 ? 256 + x / 3 % (id - 256)
+						  : x / 3 % 128;
 	}
 	if (next_random(state) % 4 == 0)
 		ids[0] = ' ';

@@ -66,9 +66,9 @@ static void rows_that_do_not_fit_get_smaller_blocks(void **state)
 
 static void every_named_mix_gives_every_tensor_a_type_that_fits(void **state)
 {
-	static const char *const mixes[] = {"q4_k_m", "q4_k_s", "q5_k_m", "q5_k_s", "q6_k",	"q8_0",	  "q4_0",
-					    "q4_1",   "q5_0",	"q5_1",	  "q2_k",   "q3_k_s", "q3_k_m", "q3_k_l",
-					    "iq4_nl", "iq4_xs", "f16",	  "bf16",   "f32"};
+	static const char *const mixes[] = {"q4_k_m", "q4_k_s", "q5_k_m", "q5_k_s", "q6_k",   "q8_0",   "q4_0",
+					    "q4_1",   "q5_0",   "q5_1",   "q2_k",   "q3_k_s", "q3_k_m", "q3_k_l",
+					    "iq4_nl", "iq4_xs", "f16",    "bf16",   "f32"};
 	char names[256];
 
 	ds_mix_names(names, sizeof(names));

@@ -11,16 +11,16 @@
 
 enum { N = 64 * 256 };
 
-/* What may remain of a normal distribution, in its standard deviations: the root of the mean square. A little above what
- * the search finds, below what the usual rounding to the range of a block does. */
+/* What may remain of a normal distribution, in its standard deviations: the root of the mean square. A little above
+ * what the search finds, below what the usual rounding to the range of a block does. */
 static const struct {
 	enum ds_dtype dtype;
 	double bound;
 } bounds[] = {
-	{DS_DTYPE_F32, 0},        {DS_DTYPE_F16, 3e-4},     {DS_DTYPE_BF16, 2.5e-3},   {DS_DTYPE_Q4_0, 0.0826},
-	{DS_DTYPE_Q4_1, 0.0706},  {DS_DTYPE_Q5_0, 0.0410},  {DS_DTYPE_Q5_1, 0.0345},   {DS_DTYPE_Q8_0, 0.0055},
-	{DS_DTYPE_Q2_K, 0.266},   {DS_DTYPE_Q3_K, 0.1470},  {DS_DTYPE_Q4_K, 0.0712},   {DS_DTYPE_Q5_K, 0.0353},
-	{DS_DTYPE_Q6_K, 0.0169},  {DS_DTYPE_IQ4_NL, 0.0750}, {DS_DTYPE_IQ4_XS, 0.0757}, {DS_DTYPE_MXFP4, 0.125},
+	{DS_DTYPE_F32, 0},       {DS_DTYPE_F16, 3e-4},      {DS_DTYPE_BF16, 2.5e-3},   {DS_DTYPE_Q4_0, 0.0826},
+	{DS_DTYPE_Q4_1, 0.0706}, {DS_DTYPE_Q5_0, 0.0410},   {DS_DTYPE_Q5_1, 0.0345},   {DS_DTYPE_Q8_0, 0.0055},
+	{DS_DTYPE_Q2_K, 0.266},  {DS_DTYPE_Q3_K, 0.1470},   {DS_DTYPE_Q4_K, 0.0712},   {DS_DTYPE_Q5_K, 0.0353},
+	{DS_DTYPE_Q6_K, 0.0169}, {DS_DTYPE_IQ4_NL, 0.0750}, {DS_DTYPE_IQ4_XS, 0.0757}, {DS_DTYPE_MXFP4, 0.125},
 };
 
 static uint32_t state_of_random;
@@ -79,15 +79,15 @@ static void numbers_around_an_offset_lose_no_more_than_those_around_zero(void **
 		assert_true(loss(shifted, N, with_minimum[i]) < 1.05 * loss(x, N, with_minimum[i]));
 }
 
-/* No group may leave out its lowest level, nor, where a type has minimums, its highest: else other scales hold it as well,
- * and not all of them are among those that a block can have. */
+/* No group may leave out its lowest level, nor, where a type has minimums, its highest: else other scales hold it as
+ * well, and not all of them are among those that a block can have. */
 static void show_both_ends(uint8_t *block, enum ds_dtype dtype)
 {
 	static const struct {
 		enum ds_dtype dtype;
 		unsigned from, step, n; /* bytes of which each holds the first elements of groups */
 	} places[] = {
-		{DS_DTYPE_Q4_1, 4, 0, 1},  {DS_DTYPE_Q5_1, 8, 0, 1},   {DS_DTYPE_Q2_K, 16, 16, 4},
+		{DS_DTYPE_Q4_1, 4, 0, 1},   {DS_DTYPE_Q5_1, 8, 0, 1},   {DS_DTYPE_Q2_K, 16, 16, 4},
 		{DS_DTYPE_Q4_K, 16, 32, 4}, {DS_DTYPE_Q5_K, 48, 32, 4}, {DS_DTYPE_Q5_K, 16, 0, 1},
 	};
 
@@ -104,8 +104,8 @@ static void show_both_ends(uint8_t *block, enum ds_dtype dtype)
 		block[4] = block[6] = 2; /* bits 0 and 1 of elements 0.. and 16.. */
 }
 
-/* Random bytes as a block, then everything that decides on the scales made as large as it can be: the search begins with
- * the outermost ones. */
+/* Random bytes as a block, then everything that decides on the scales made as large as it can be: the search begins
+ * with the outermost ones. */
 static void make_block(uint8_t *block, enum ds_dtype dtype)
 {
 	static const struct {
@@ -113,12 +113,12 @@ static void make_block(uint8_t *block, enum ds_dtype dtype)
 		int d, min, scales, n_scales; /* where they are; -1: nowhere */
 		uint8_t scale;
 	} places[] = {
-		{DS_DTYPE_Q4_0, 0, -1, -1, 0, 0},      {DS_DTYPE_Q4_1, 0, 2, -1, 0, 0},
-		{DS_DTYPE_Q5_0, 0, -1, -1, 0, 0},      {DS_DTYPE_Q5_1, 0, 2, -1, 0, 0},
-		{DS_DTYPE_Q8_0, 0, -1, -1, 0, 0},      {DS_DTYPE_Q2_K, 80, 82, 0, 16, 0xff},
-		{DS_DTYPE_Q3_K, 108, -1, 96, 12, 0},   {DS_DTYPE_Q4_K, 0, 2, 4, 12, 0xff},
-		{DS_DTYPE_Q5_K, 0, 2, 4, 12, 0xff},    {DS_DTYPE_Q6_K, 208, -1, 192, 16, 0x80},
-		{DS_DTYPE_IQ4_NL, 0, -1, -1, 0, 0},    {DS_DTYPE_IQ4_XS, 0, -1, 2, 6, 0},
+		{DS_DTYPE_Q4_0, 0, -1, -1, 0, 0},    {DS_DTYPE_Q4_1, 0, 2, -1, 0, 0},
+		{DS_DTYPE_Q5_0, 0, -1, -1, 0, 0},    {DS_DTYPE_Q5_1, 0, 2, -1, 0, 0},
+		{DS_DTYPE_Q8_0, 0, -1, -1, 0, 0},    {DS_DTYPE_Q2_K, 80, 82, 0, 16, 0xff},
+		{DS_DTYPE_Q3_K, 108, -1, 96, 12, 0}, {DS_DTYPE_Q4_K, 0, 2, 4, 12, 0xff},
+		{DS_DTYPE_Q5_K, 0, 2, 4, 12, 0xff},  {DS_DTYPE_Q6_K, 208, -1, 192, 16, 0x80},
+		{DS_DTYPE_IQ4_NL, 0, -1, -1, 0, 0},  {DS_DTYPE_IQ4_XS, 0, -1, 2, 6, 0},
 	};
 	const uint16_t d = 0x2400, min = 0x2200; /* 2^-6, 3 * 2^-8: products have few bits */
 
@@ -146,8 +146,9 @@ static void make_block(uint8_t *block, enum ds_dtype dtype)
 static void what_a_block_can_hold_comes_back_exactly(void **state)
 {
 	static const enum ds_dtype dtypes[] = {
-		DS_DTYPE_Q4_0, DS_DTYPE_Q4_1, DS_DTYPE_Q5_0, DS_DTYPE_Q5_1,   DS_DTYPE_Q8_0,   DS_DTYPE_Q2_K,  DS_DTYPE_Q3_K,
-		DS_DTYPE_Q4_K, DS_DTYPE_Q5_K, DS_DTYPE_Q6_K, DS_DTYPE_IQ4_NL, DS_DTYPE_IQ4_XS, DS_DTYPE_MXFP4,
+		DS_DTYPE_Q4_0,   DS_DTYPE_Q4_1,   DS_DTYPE_Q5_0,  DS_DTYPE_Q5_1, DS_DTYPE_Q8_0,
+		DS_DTYPE_Q2_K,   DS_DTYPE_Q3_K,   DS_DTYPE_Q4_K,  DS_DTYPE_Q5_K, DS_DTYPE_Q6_K,
+		DS_DTYPE_IQ4_NL, DS_DTYPE_IQ4_XS, DS_DTYPE_MXFP4,
 	};
 	uint8_t block[292], again[292];
 	float x[256], y[256];
