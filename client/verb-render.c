@@ -1,4 +1,5 @@
-/* verb-render.c - dsctl render: the prompt that a conversation becomes, by the files of a path or by a registered model.
+/* verb-render.c - dsctl render: the prompt that a conversation becomes, by the files of a path or by a registered
+ * model.
  *
  * The conversation comes on the standard input as in a request to /v1/chat/completions: an array of messages, or an
  * object with "messages", "tools" and "thinking". The prompt is written as it is, without a line end of its own. */
@@ -33,7 +34,8 @@ static int ask(struct ds_client *client, const char *name, const json_t *request
 	if (strchr(name, '/') || access(name, F_OK) == 0)
 		return ds_loader_run(&call, answer, err);
 	if (json_object_get(request, "dialect"))
-		return ds_fail(err, -EINVAL, "%s: a registered model has its dialect, only of a path it can be named", name);
+		return ds_fail(err, -EINVAL, "%s: a registered model has its dialect, only of a path it can be named",
+			       name);
 	path = ds_http_user_path(name, "render");
 	if (!path)
 		return ds_fail(err, -ENOMEM, "no memory for a path");

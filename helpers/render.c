@@ -1,5 +1,5 @@
-/* render.c - RENDER: a conversation to the text of its prompt, in the dialect that the files' chat template shows, or in
- * the one named "dialect"; else as lib/render.h says. The answer also has "dialect". Files that hold nothing but a
+/* render.c - RENDER: a conversation to the text of its prompt, in the dialect that the files' chat template shows, or
+ * in the one named "dialect"; else as lib/render.h says. The answer also has "dialect". Files that hold nothing but a
  * vocabulary and a template are enough. */
 #include "builder.h"
 #include "describe.h"
@@ -29,8 +29,9 @@ static int recognize(const struct ds_request *request, const char **name, struct
 	*name = ds_recognize_dialect(request->plugins, &habits);
 	if (**name)
 		return 0;
-	return ds_fail(err, -ENOTSUP, "%s; a dialect can be named", *habits.chat_template
-		       ? "no dialect recognizes the chat template" : "the model has no chat template");
+	return ds_fail(err, -ENOTSUP, "%s; a dialect can be named",
+		       *habits.chat_template ? "no dialect recognizes the chat template"
+					     : "the model has no chat template");
 }
 
 int ds_request_render(const struct ds_request *request, json_t **answer, struct ds_error *err)

@@ -6,7 +6,8 @@
 
 struct ds_chat;
 
-/* Read @messages (an array), @tools (an array, or NULL: none) and @thinking (true or false, or NULL: default). The chat borrows the texts: both have to outlive it.
+/* Read @messages (an array), @tools (an array, or NULL: none) and @thinking (true or false, or NULL: default). The chat
+ * borrows the texts: they have to outlive it.
  * -EINVAL: the sentence begins with the path of what is wrong, "messages[2].content: ...". */
 int ds_chat_new(struct ds_chat **out, const json_t *messages, const json_t *tools, const json_t *thinking,
 		struct ds_error *err);

@@ -1,4 +1,5 @@
-/* tokenize.c - POST /v1/models/NAME/tokenize and .../render: the engine answers, and its JSON goes through as it comes. */
+/* tokenize.c - POST /v1/models/NAME/tokenize and .../render: the engine answers, and its JSON goes through as it comes.
+ */
 #include "reply.h"
 
 #include <string.h>
@@ -75,8 +76,7 @@ static void pump(void *arg)
 static void ask(struct ds_call *call, uint16_t type)
 {
 	struct ds_model *model = ds_models_find(call->daemon->models, call->name);
-	struct ds_request_spec spec = {
-		.uid = call->uid, .model = model, .type = type, .on_events = pump};
+	struct ds_request_spec spec = {.uid = call->uid, .model = model, .type = type, .on_events = pump};
 	struct tokenizing *t;
 
 	if (!model) {

@@ -2,7 +2,8 @@
  *
  * Vectors: input {"messages": [...], "tools": [...], "thinking": bool, absent: default} (messages and tools in OpenAI's
  * shape) gives {"prompt": "...", "thinking": bool}; input {"thinking": bool, "output": [text or {"special": text}...]}
- * gives {"reasoning": "...", "content": "...", "tool_calls": [{"name", "arguments"}...]}; input {"chat_template": "...", "added_tokens": [...]} gives {"recognized": bool}. */
+ * gives {"reasoning": "...", "content": "...", "tool_calls": [{"name", "arguments"}...]}; input {"chat_template": "...",
+ * "added_tokens": [...]} gives {"recognized": bool}. */
 #pragma once
 
 #include "plugin.h"

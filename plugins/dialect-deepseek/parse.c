@@ -4,8 +4,9 @@
  *   [<｜tool▁calls▁begin｜>  { <｜tool▁call▁begin｜>  type <｜tool▁sep｜>  name \n ```json \n arguments \n ```
  *    <｜tool▁call▁end｜> }  <｜tool▁calls▁end｜>]
  *
- * Where calls are bare, what comes before the separator is the name and all after it arguments. Models that do not reason
- * may write <think>, which is text then; those whose turns are words begin theirs with a space and have no marks at all.
+ * Where calls are bare, what comes before the separator is the name and all after it arguments. Models that do not
+ * reason may write <think>, which is text then; those whose turns are words begin theirs with a space and have no marks
+ * at all.
  *
  * Marks come as special tokens or, where a vocabulary lacks them or does not flag them, as plain text; a call that was
  * opened by a special token is closed only by one, so that arguments may quote the marks. A mark that has no place

@@ -72,7 +72,8 @@ static int check(const struct ds_conversation *conversation, struct ds_error *er
 }
 
 /* Where nothing keeps the model from reasoning, nobody is told that it does not. */
-static int check_thinking(const struct ds_style *style, const struct ds_conversation *conversation, struct ds_error *err)
+static int check_thinking(const struct ds_style *style, const struct ds_conversation *conversation,
+			  struct ds_error *err)
 {
 	if (conversation->thinking == DS_THINKING_OFF && style->reasons && style->opening != DS_OPENING_CHOICE)
 		return ds_fail(err, -ENOTSUP, "thinking: the model always reasons before it answers");

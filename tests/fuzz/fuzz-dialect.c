@@ -1,6 +1,6 @@
 /* fuzz-dialect.c - the input is an answer: its first byte says whether it begins inside reasoning, in which style it is
- * written and how it is cut into pieces, bytes 1 to 7 stand for the marks as special tokens, 8 for one that the dialect does not know, the rest
- * is text.
+ * written and how it is cut into pieces, bytes 1 to 7 stand for the marks as special tokens, 8 for one that the dialect
+ * does not know, the rest is text.
  *
  * However it is cut, the result must be the same; and where nothing looks like a mark, nothing but newlines around the
  * text may be missing from it. */

@@ -1,4 +1,4 @@
-"""dsctl render and POST /v1/models/NAME/render: the same prompt by files and by the daemon; who is to reason, on every wire."""
+"""dsctl render and POST /v1/models/NAME/render: one prompt by files and by the daemon; who is to reason, on every wire."""
 
 import json
 import os

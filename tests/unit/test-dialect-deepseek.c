@@ -64,11 +64,8 @@ static enum ds_thinking wish; /* whether the conversation wants reasoning */
 static int render(const struct ds_turn *messages, size_t n_messages, const struct ds_tool *tools, size_t n_tools,
 		  struct recorder *recorder, bool *thinking, struct ds_error *err)
 {
-	const struct ds_conversation conversation = {.messages = messages,
-						     .n_messages = n_messages,
-						     .tools = tools,
-						     .n_tools = n_tools,
-						     .thinking = wish};
+	const struct ds_conversation conversation = {
+		.messages = messages, .n_messages = n_messages, .tools = tools, .n_tools = n_tools, .thinking = wish};
 	const struct ds_prompt_writer writer = {
 		.size = sizeof(writer), .self = recorder, .markup = on_markup, .text = on_text};
 
@@ -99,15 +96,27 @@ static int render(const struct ds_turn *messages, size_t n_messages, const struc
 		assert_int_equal(recorder_.size, 0);                                                                   \
 	} while (0)
 
-#define SYSTEM(text_) {.role = DS_ROLE_SYSTEM, .content = text_}
-#define ASK(text_) {.role = DS_ROLE_USER, .content = text_}
-#define ANSWER(text_) {.role = DS_ROLE_ASSISTANT, .content = text_}
+#define SYSTEM(text_)                                                                                                  \
+	{                                                                                                              \
+		.role = DS_ROLE_SYSTEM, .content = text_                                                               \
+	}
+#define ASK(text_)                                                                                                     \
+	{                                                                                                              \
+		.role = DS_ROLE_USER, .content = text_                                                                 \
+	}
+#define ANSWER(text_)                                                                                                  \
+	{                                                                                                              \
+		.role = DS_ROLE_ASSISTANT, .content = text_                                                            \
+	}
 #define CALL(text_, calls_)                                                                                            \
 	{                                                                                                              \
 		.role = DS_ROLE_ASSISTANT, .content = text_, .tool_calls = calls_,                                     \
 		.n_tool_calls = DS_ARRAY_SIZE(calls_)                                                                  \
 	}
-#define RESULT(text_) {.role = DS_ROLE_TOOL, .content = text_, .tool_call_id = "x"}
+#define RESULT(text_)                                                                                                  \
+	{                                                                                                              \
+		.role = DS_ROLE_TOOL, .content = text_, .tool_call_id = "x"                                            \
+	}
 
 static const struct ds_tool_call two_calls[] = {
 	{.id = "x", .name = "weather", .arguments = "{\"city\": \"Ulm\"}"},
@@ -240,9 +249,9 @@ static void v3_1_closes_reasoning_only_where_it_answers_a_user(void **state)
 	assert_rendered(false,
 			"{" BOS "}S\n\nT{" USER "}a{" ASSISTANT "}{" THINK_END "}Wait.{" CALLS_BEGIN "}{" CALL_BEGIN
 			"}weather{" SEP "}{\"city\": \"Ulm\"}{" CALL_END "}{" CALL_BEGIN "}now{" SEP "}{}{" CALL_END
-			"}{" CALLS_END "}{" EOS "}{" OUTPUT_BEGIN "}rain{" OUTPUT_END "}{" OUTPUT_BEGIN "}noon{" OUTPUT_END
-			"}Rain.{" EOS "}{" USER "}b{" ASSISTANT "}{" THINK_END "}y</think>c{" EOS "}{" USER "}d{" ASSISTANT
-			"}{" THINK_END "}",
+			"}{" CALLS_END "}{" EOS "}{" OUTPUT_BEGIN "}rain{" OUTPUT_END "}{" OUTPUT_BEGIN
+			"}noon{" OUTPUT_END "}Rain.{" EOS "}{" USER "}b{" ASSISTANT "}{" THINK_END "}y</think>c{" EOS
+			"}{" USER "}d{" ASSISTANT "}{" THINK_END "}",
 			NULL, 0, SYSTEM("S"), ASK("a"), CALL("Wait.", two_calls), RESULT("rain"), RESULT("noon"),
 			ANSWER("Rain."), ASK("b"), SYSTEM("T"), ANSWER("<think>x</think>y</think>c"), ASK("d"));
 }
@@ -252,28 +261,31 @@ static void v3_1_is_told_how_to_call_tools(void **state)
 	static const struct ds_tool tools[] = {{"now", "The time.", "{\"type\": \"object\"}"}};
 
 	dialect_name = "deepseek-v3.1";
-	assert_rendered(false,
-			"{" BOS "}Be kind.\n\n## Tools\nYou have access to the following tools:\n"
-			"\n### now\nDescription: The time.\n\nParameters: {\"type\": \"object\"}\n"
-			"{\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n"
-			"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments"
-			"<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>\n\nWhere:\n\n"
-			"- `tool_call_name` must be an exact match to one of the available tools\n"
-			"- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
-			"- For multiple tool calls, chain them directly without separators or spaces\n}"
-			"{" USER "}a{" ASSISTANT "}{" THINK_END "}",
-			tools, 1, SYSTEM("Be kind."), ASK("a"));
+	assert_rendered(
+		false,
+		"{" BOS "}Be kind.\n\n## Tools\nYou have access to the following tools:\n"
+		"\n### now\nDescription: The time.\n\nParameters: {\"type\": \"object\"}\n"
+		"{\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n"
+		"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments"
+		"<｜tool▁call▁end｜>{{additional_tool_calls}}<｜tool▁calls▁end｜>\n\nWhere:\n\n"
+		"- `tool_call_name` must be an exact match to one of the available tools\n"
+		"- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+		"- For multiple tool calls, chain them directly without separators or spaces\n}"
+		"{" USER "}a{" ASSISTANT "}{" THINK_END "}",
+		tools, 1, SYSTEM("Be kind."), ASK("a"));
 	assert_int_equal(strlen(ds_deepseek_v31_calls), 495);
 }
 
 static void an_eager_generation_expects_an_answer_to_each_question(void **state)
 {
 	dialect_name = "deepseek-r1-0528";
-	assert_rendered(false, "{" BOS "}{" USER "}a{" ASSISTANT "}{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT "}",
+	assert_rendered(false,
+			"{" BOS "}{" USER "}a{" ASSISTANT "}{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT
+			"}",
 			NULL, 0, ASK("a"), ASK("b"), ANSWER("<think>x</think>c"), ASK("d"));
 	dialect_name = "deepseek-v3";
-	assert_rendered(false, "{" BOS "}{" USER "}a{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT "}", NULL, 0,
-			ASK("a"), ASK("b"), ANSWER("c"), ASK("d"));
+	assert_rendered(false, "{" BOS "}{" USER "}a{" USER "}b{" ASSISTANT "}c{" EOS "}{" USER "}d{" ASSISTANT "}",
+			NULL, 0, ASK("a"), ASK("b"), ANSWER("c"), ASK("d"));
 }
 
 static void v2_has_no_tools(void **state)
@@ -300,8 +312,14 @@ struct piece {
 	bool special;
 };
 
-#define T(text_) {.text = text_}
-#define S(text_) {.text = text_, .special = true}
+#define T(text_)                                                                                                       \
+	{                                                                                                              \
+		.text = text_                                                                                          \
+	}
+#define S(text_)                                                                                                       \
+	{                                                                                                              \
+		.text = text_, .special = true                                                                         \
+	}
 #define MAX_PIECES 24
 
 struct parsed {
@@ -640,7 +658,8 @@ static const struct output_case bare_cases[] = {
 	 {{"get_weather", "{\"city\": \"Ulm\"}"}}},
 	{"two calls after reasoning, all plain text",
 	 true,
-	 {T("Hm.</think>" CALLS_BEGIN CALL_BEGIN "f" SEP "{}" CALL_END CALL_BEGIN "g" SEP "{\"a\": 1}" CALL_END CALLS_END)},
+	 {T("Hm.</think>" CALLS_BEGIN CALL_BEGIN "f" SEP "{}" CALL_END CALL_BEGIN "g" SEP
+	    "{\"a\": 1}" CALL_END CALLS_END)},
 	 "Hm.",
 	 "",
 	 {{"f", "{}"}, {"g", "{\"a\": 1}"}}},
@@ -664,7 +683,12 @@ static const struct output_case bare_cases[] = {
 	 "f{\"a\": 1}",
 	 {{0}}},
 	{"cut off in the name is no call", false, {S(CALLS_BEGIN), S(CALL_BEGIN), T("get_wea")}, "", "get_wea", {{0}}},
-	{"cut off in the arguments", false, {S(CALL_BEGIN), T("f"), S(SEP), T("{\"a\": ")}, "", "", {{"f", "{\"a\": "}}},
+	{"cut off in the arguments",
+	 false,
+	 {S(CALL_BEGIN), T("f"), S(SEP), T("{\"a\": ")},
+	 "",
+	 "",
+	 {{"f", "{\"a\": "}}},
 };
 
 static void bare_calls_are_told_apart_however_they_are_cut(void **state)
@@ -677,11 +701,19 @@ static void bare_calls_are_told_apart_however_they_are_cut(void **state)
 
 static void what_a_generation_never_writes_as_markup_is_text(void **state)
 {
-	static const struct output_case words = {
-		"V2", false, {T("  a <think>b</think>" CALL_BEGIN), S(EOS), T("\n")}, "", " a <think>b</think>" CALL_BEGIN "\n", {{0}}};
+	static const struct output_case words = {"V2",
+						 false,
+						 {T("  a <think>b</think>" CALL_BEGIN), S(EOS), T("\n")},
+						 "",
+						 " a <think>b</think>" CALL_BEGIN "\n",
+						 {{0}}};
 	static const struct output_case v3 = {
-		"V3", false, {T("<think>a</think>"), S(CALL_BEGIN), T("function"), S(SEP), T("f\n```json\n{}\n```"), S(CALL_END)},
-		"", "<think>a</think>", {{"f", "{}"}}};
+		"V3",
+		false,
+		{T("<think>a</think>"), S(CALL_BEGIN), T("function"), S(SEP), T("f\n```json\n{}\n```"), S(CALL_END)},
+		"",
+		"<think>a</think>",
+		{{"f", "{}"}}};
 
 	for (size_t cut = 0; cut <= 5; cut++) {
 		dialect_name = "deepseek-v2";
