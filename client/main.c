@@ -4,6 +4,7 @@
 #include "options.h"
 #include "output.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
 
@@ -215,11 +216,25 @@ static int dispatch(char **args, struct ds_error *err)
 	return run_verb(verb, &globals, options, args, err);
 }
 
+/* A standard descriptor that the caller closed would be the next thing opened, and the answer be written into the
+ * socket it comes from. Now it reads as empty, and writing to it fails. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct ds_error err = {0};
 	int r;
 
+	fill_standard_descriptors();
 	setlocale(LC_CTYPE, "");
 	r = argc > 0 ? dispatch(argv + 1, &err) : -EINVAL;
 	/* ferror() remembers what an earlier flush lost. */

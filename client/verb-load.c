@@ -83,6 +83,8 @@ static int watch(struct ds_client *client, const char *name, json_t **model, str
 		return r;
 	if (state && strcmp(state, "ready") == 0)
 		return 0;
+	if (state && strcmp(state, "absent") == 0)
+		return ds_fail(err, -EREMOTEIO, "%s was unloaded again while it was loading", name);
 	reason = json_string_value(json_object_get(*model, "reason"));
 	return ds_fail(err, -EREMOTEIO, "%s is %s: %s", name, state ? state : "in no known state",
 		       reason && *reason ? reason : "the daemon gives no reason");

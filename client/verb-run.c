@@ -158,6 +158,8 @@ static int run(struct ds_client *client, const void *options, char *const *args,
 	r = read_prompt(args, &prompt, &size, err);
 	if (r < 0)
 		return r;
+	if (memchr(prompt, '\0', size))
+		return ds_fail(err, -EINVAL, "the prompt is not text: it has bytes of 0");
 	if (size == 0)
 		return ds_fail(err, -EINVAL, "there is no prompt: give it as words, or on the standard input");
 	if (o->system)

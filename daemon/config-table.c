@@ -2,6 +2,7 @@
  *
  * A new key is one row here and one member in config.h. `deepseekd --help` prints these tables. */
 #include "config.h"
+#include "message.h"
 #include "units.h"
 
 #include <limits.h>
@@ -48,7 +49,7 @@ const struct ds_key ds_model_keys[] = {
 	{"preload", DS_KEY_BOOL, MODEL(preload), "false", 0, 0, NULL, "load at start"},
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
 	 "tokens of a conversation (0: the model's own limit)"},
-	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, 1024, NULL, "requests computed at the same time"},
+	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, DS_MAX_PARALLEL, NULL, "requests computed at the same time"},
 	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident, mapped",
 	 "resident: weights lie packed in memory; mapped: the large ones stay in their files"},
 	{"backend", DS_KEY_NAME, MODEL(backend), "auto", 0, 0, NULL, "entry of a backend plugin, or auto"},

@@ -457,6 +457,18 @@ static void allow_descriptors(void)
 	}
 }
 
+/* Helpers inherit 0, 1 and 2: one that is closed would be the next socket opened, theirs too. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1};
@@ -466,6 +478,7 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, 128 << 10);
 	mallopt(M_TRIM_THRESHOLD, 256 << 10);
 	setlogmask(LOG_UPTO(LOG_INFO));
+	fill_standard_descriptors();
 	allow_descriptors();
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)

@@ -99,6 +99,8 @@ static int take_directory(char out[PATH_MAX], const char *given)
 {
 	char here[PATH_MAX];
 
+	if (given[0] == '\0')
+		return -EINVAL;
 	if (given[0] == '/')
 		return put(out, given, "");
 	if (!getcwd(here, sizeof(here)) || strlen(here) + strlen(given) + 2 > PATH_MAX)
@@ -134,15 +136,15 @@ static int take_option(struct ds_options *o, const char *name, const char *value
 	}
 	if (!strcmp(name, "config")) {
 		if (take_directory(path, value) < 0)
-			return complain("--config %s: the path is too long", value);
+			return complain("--config %s: the path is empty or too long", value);
 		free(o->config);
 		o->config = strdup(path);
 		return o->config ? 0 : -ENOMEM;
 	}
 	if (!strcmp(name, "runtime-dir") && take_directory(o->runtime_dir, value) < 0)
-		return complain("--runtime-dir %s: the path is too long", value);
+		return complain("--runtime-dir %s: the path is empty or too long", value);
 	if (!strcmp(name, "state-dir") && take_directory(o->state_dir, value) < 0)
-		return complain("--state-dir %s: the path is too long", value);
+		return complain("--state-dir %s: the path is empty or too long", value);
 	if ((!strcmp(name, "plugin-dir") || !strcmp(name, "libexec-dir")) && value[0] != '/')
 		return complain("%s: the path must be absolute", value);
 	if ((!strcmp(name, "plugin-dir") || !strcmp(name, "libexec-dir")) && o->is_system)

@@ -5,6 +5,7 @@
 
 #include "arch/arch.h"
 #include "image.h"
+#include "message.h"
 #include "plugins.h"
 #include <deepseekd/backend.h>
 #include <deepseekd/dialect.h>
@@ -13,7 +14,6 @@
 
 #define DS_STEP_PROMPT_ROWS 256u /* rows of prompts in a step, so that nobody's next token waits long */
 #define DS_STEP_LOGITS 32u	 /* rows whose logits are made at once */
-#define DS_MAX_PARALLEL 256u
 
 struct ds_engine {
 	const struct ds_plugins *plugins; /* borrowed */

@@ -14,6 +14,7 @@
 #define DS_MESSAGE_VERSION 1
 #define DS_MESSAGE_INLINE 65536u
 #define DS_MESSAGE_MAX (64u << 20) /* of a payload in a memfd */
+#define DS_MAX_PARALLEL 256u /* "parallel" of LOAD and MAP */
 #define DS_MESSAGE_FDS 200	   /* descriptors a message, the memfd of a payload not counted */
 
 enum {

@@ -339,6 +339,27 @@ def model_keys(out, arch, config, mla):
         out.key(f"{arch}.attention.value_length", U32, config["head_dim"])
 
 
+def tokenizer_keys(out, folder, pre):
+    """The byte-level vocabulary of a tokenizer.json and what tokenizer_config.json says, under the pre-tokenizer @pre."""
+    parsed, config = (json.loads((pathlib.Path(folder) / f"{name}.json").read_text())
+                      for name in ("tokenizer", "tokenizer_config"))
+    added = {t["id"]: t for t in parsed["added_tokens"]}
+    texts = {i: t for t, i in parsed["model"]["vocab"].items()} | {i: t["content"] for i, t in added.items()}
+    size = json.loads((pathlib.Path(folder) / "config.json").read_text())["vocab_size"]
+    kinds = [5 if i not in texts else 1 if i not in added else 3 if added[i]["special"] else 4 for i in range(size)]
+    out.key("tokenizer.ggml.model", TEXT, "gpt2")
+    out.key("tokenizer.ggml.pre", TEXT, pre)
+    out.array("tokenizer.ggml.tokens", TEXT, [texts.get(i, f"[PAD{i}]") for i in range(size)])
+    out.array("tokenizer.ggml.token_type", I32, kinds)
+    out.array("tokenizer.ggml.merges", TEXT, [m if isinstance(m, str) else " ".join(m) for m in parsed["model"]["merges"]])
+    for name in ("bos", "eos"):
+        token = config[f"{name}_token"]
+        text = token if isinstance(token, str) else token["content"]
+        out.key(f"tokenizer.ggml.{name}_token_id", U32, next(i for i, t in added.items() if t["content"] == text))
+    out.key("tokenizer.ggml.add_bos_token", BOOL, config["add_bos_token"])
+    out.key("tokenizer.chat_template", TEXT, config["chat_template"])
+
+
 def stored(name, t, kind):
     """As converters store it: one dimension and the router always F32, the rest as asked for where blocks fit (None: as it
     is in the checkpoint)."""

@@ -193,7 +193,8 @@ int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_er
 		bus->event = event_new(spec->daemon->base, -1, 0, on_bus, bus);
 	if (r < 0 || !bus->event) {
 		ds_bus_free(bus);
-		return ds_fail(err, r < 0 ? r : -ENOMEM, "D-Bus: %s", strerror(r < 0 ? -r : ENOMEM));
+		return ds_fail(err, r < 0 ? r : -ENOMEM, "D-Bus%s%.100s: %s", spec->address ? " at " : "",
+			       spec->address ? spec->address : "", strerror(r < 0 ? -r : ENOMEM));
 	}
 	arm(bus);
 	*out = bus;

@@ -159,6 +159,7 @@ static int take_options(sd_bus_message *m, struct ds_bus_stream_spec *spec)
 /* 0: @spec is what the call asks for; 1: it was answered with an error. */
 static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_stream_spec *spec)
 {
+	uint64_t max_body = ds_bus_daemon(bus)->config->max_body;
 	const char *name, *prompt;
 	int r;
 
@@ -168,6 +169,12 @@ static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_st
 	spec->model = ds_models_find(ds_bus_daemon(bus)->models, name);
 	if (!spec->model) {
 		sd_bus_reply_method_errorf(m, NO_SUCH_MODEL, "there is no model \"%s\"", name);
+		return 1;
+	}
+	if (strlen(prompt) > max_body) {
+		sd_bus_reply_method_errorf(m, SD_BUS_ERROR_LIMITS_EXCEEDED,
+					   "the prompt has %zu bytes, and listen.max_body allows %llu", strlen(prompt),
+					   (unsigned long long)max_body);
 		return 1;
 	}
 	spec->generate = json_pack("{s:[{s:s, s:s}], s:{}}", "messages", "role", "user", "content", prompt, "sampling");

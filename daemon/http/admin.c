@@ -313,5 +313,5 @@ void ds_admin_evaluate(struct ds_call *call)
 	call->arg = e;
 	json_decref(call->body);
 	call->body = NULL;
-	ds_body_write(&call->work, call->daemon->jobs, json, call->body_size, run_evaluation, e);
+	ds_body_write(&call->work, call->daemon->jobs, json, call->body_size, 0, run_evaluation, e);
 }

@@ -25,7 +25,7 @@ struct ds_body {
 
 	/* writing */
 	char *text;
-	size_t text_size, capacity;
+	size_t text_size, capacity, flags;
 	bool failed;
 	ds_body_write_fn *on_written;
 
@@ -81,7 +81,10 @@ static int judge(const struct ds_body *b, struct ds_error *err)
 	if (b->cost > COST_MAX)
 		return ds_fail(err, -E2BIG, "the body holds too many values");
 	if (!b->json)
-		return ds_fail(err, -EINVAL, "the body is not valid JSON: %s (line %d, column %d)", b->error.text,
+		return ds_fail(err, -EINVAL, "the body is not valid JSON: %s (line %d, column %d)",
+			       json_error_code(&b->error) == json_error_null_character
+				       ? "a text with a character of 0 is not supported"
+				       : b->error.text,
 			       b->error.line, b->error.column);
 	if (!json_is_object(b->json))
 		return ds_fail(err, -EINVAL, "the body must be a JSON object");
@@ -191,6 +194,7 @@ static void put_value(struct ds_body *b, json_t *value) // NOLINT(misc-no-recurs
 			if (i)
 				put(b, ",", 1);
 			put_value(b, item);
+			json_array_set_new(value, i, json_null());
 		}
 		put(b, "]", 1);
 		break;
@@ -198,7 +202,7 @@ static void put_value(struct ds_body *b, json_t *value) // NOLINT(misc-no-recurs
 		put_text(b, json_string_value(value), json_string_length(value));
 		break;
 	default:
-		put(b, scalar, json_dumpb(value, scalar, sizeof(scalar), JSON_ENCODE_ANY | JSON_COMPACT));
+		put(b, scalar, json_dumpb(value, scalar, sizeof(scalar), JSON_ENCODE_ANY | b->flags));
 	}
 }
 
@@ -247,8 +251,8 @@ void ds_body_read(struct ds_body **at, struct ds_jobs *jobs, struct evbuffer *in
 	begin(b, jobs, evbuffer_get_length(input), read_work, on_read);
 }
 
-void ds_body_write(struct ds_body **at, struct ds_jobs *jobs, json_t *json, size_t size, ds_body_write_fn *done,
-		   void *arg)
+void ds_body_write(struct ds_body **at, struct ds_jobs *jobs, json_t *json, size_t size, size_t flags,
+		   ds_body_write_fn *done, void *arg)
 {
 	struct ds_body *b = *at = calloc(1, sizeof(*b));
 
@@ -257,7 +261,7 @@ void ds_body_write(struct ds_body **at, struct ds_jobs *jobs, json_t *json, size
 		done(arg, NULL, 0);
 		return;
 	}
-	*b = (struct ds_body){.at = at, .json = json, .on_written = done, .arg = arg};
+	*b = (struct ds_body){.at = at, .json = json, .flags = flags, .on_written = done, .arg = arg};
 	begin(b, jobs, size, write_work, on_written);
 }
 

@@ -18,11 +18,12 @@ struct ds_body;
 typedef void ds_body_read_fn(void *arg, json_t *json, int problem, const struct ds_error *err);
 void ds_body_read(struct ds_body **at, struct ds_jobs *jobs, struct evbuffer *input, ds_body_read_fn *done, void *arg);
 
-/* Write @json (its reference is taken) compactly. @text belongs to the callback; NULL: no memory. @size: about how
- * large it is. */
+/* Write @json compactly; @flags: of jansson, for its numbers. @json is taken, and the items of its lists are freed one
+ * by one as they are written: nobody else may have a reference to them. @text belongs to the callback; NULL: no memory.
+ * @size: about how large it is. */
 typedef void ds_body_write_fn(void *arg, char *text, size_t text_size);
-void ds_body_write(struct ds_body **at, struct ds_jobs *jobs, json_t *json, size_t size, ds_body_write_fn *done,
-		   void *arg);
+void ds_body_write(struct ds_body **at, struct ds_jobs *jobs, json_t *json, size_t size, size_t flags,
+		   ds_body_write_fn *done, void *arg);
 
 /* Forget about it: no callback comes. Takes NULL. */
 void ds_body_cancel(struct ds_body *body);

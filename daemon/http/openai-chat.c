@@ -374,13 +374,22 @@ static json_t *last(struct ds_answer *a, const char *finish)
 	return a->token_logprobs ? with_logprobs(json, "content", ds_answer_take_logprobs(a)) : json;
 }
 
+static void gather(struct ds_answer *a, json_t **to, json_t *from)
+{
+	json_t *list = logprob_list(from);
+
+	if (!*to)
+		*to = json_array();
+	json_array_extend(*to, list);
+	json_decref(list);
+}
+
 static json_t *whole_logprobs(struct ds_answer *a)
 {
-	json_t *content = logprob_list(ds_answer_take_logprobs(a));
-	json_t *json = json_pack("{s:o}", "content", content);
+	json_t *json = json_pack("{s:o}", "content", ds_answer_take_logprobs(a));
 
 	if (a->reasoning_logprobs)
-		json_object_set_new(json, "reasoning_content", logprob_list(ds_steal(&a->reasoning_logprobs)));
+		json_object_set_new(json, "reasoning_content", ds_steal(&a->reasoning_logprobs));
 	return json;
 }
 
@@ -411,6 +420,7 @@ static json_t *whole(struct ds_answer *a, const char *finish)
 static const struct ds_openai_wire wire = {
 	.id_prefix = "chatcmpl",
 	.object = "chat.completion",
+	.gather = gather,
 	.first = first,
 	.delta = delta,
 	.last = last,

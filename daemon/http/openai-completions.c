@@ -84,36 +84,56 @@ static json_t *legacy_logprobs(struct ds_answer *a, json_t *from)
 			 "text_offset", offsets);
 }
 
-static json_t *choice_of(struct ds_answer *a, json_t *text, json_t *finish)
+static void gather(struct ds_answer *a, json_t **to, json_t *from)
 {
-	json_t *logprobs = a->token_logprobs ? legacy_logprobs(a, ds_answer_take_logprobs(a)) : json_null();
+	json_t *more = legacy_logprobs(a, from), *list;
+	const char *key;
 
+	if (!*to)
+		*to = json_object();
+	json_object_foreach (more, key, list) {
+		if (json_object_get(*to, key))
+			json_array_extend(json_object_get(*to, key), list);
+		else
+			json_object_set(*to, key, list);
+	}
+	json_decref(more);
+}
+
+static json_t *choice_of(json_t *text, json_t *logprobs, json_t *finish)
+{
 	return json_pack("{s:i, s:o, s:o, s:o}", "index", 0, "text", text, "logprobs", logprobs, "finish_reason",
 			 finish);
+}
+
+static json_t *next_logprobs(struct ds_answer *a)
+{
+	return a->token_logprobs ? legacy_logprobs(a, ds_answer_take_logprobs(a)) : json_null();
 }
 
 static json_t *delta(struct ds_answer *a, const struct ds_request_event *event)
 {
 	json_t *text = json_stringn((const char *)event->data, event->size);
 
-	return text ? choice_of(a, text, json_null()) : NULL;
+	return text ? choice_of(text, next_logprobs(a), json_null()) : NULL;
 }
 
 static json_t *last(struct ds_answer *a, const char *finish)
 {
-	return choice_of(a, json_string(""), json_string(finish));
+	return choice_of(json_string(""), next_logprobs(a), json_string(finish));
 }
 
 static json_t *whole(struct ds_answer *a, const char *finish)
 {
 	json_t *text = ds_answer_text(a->content);
 
-	return text ? choice_of(a, text, json_string(finish)) : NULL;
+	return text ? choice_of(text, ds_answer_take_logprobs(a), json_string(finish)) : NULL;
 }
 
 static const struct ds_openai_wire wire = {
 	.id_prefix = "cmpl",
 	.object = "text_completion",
+	.gather = gather,
 	.delta = delta,
 	.last = last,
 	.whole = whole,

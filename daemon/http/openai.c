@@ -10,6 +10,7 @@
 #define KEEP_ALIVE_S 10
 #define PIECE_MAX (32u << 10) /* bytes of a stream put together before they are written */
 #define STOPS_MAX 16
+#define LOGPROBS_GROW 3 /* about how much longer clients get to read them than the engine writes */
 
 int ds_openai_refuse(struct ds_call *call, const char *param, const char *fmt, ...)
 {
@@ -203,7 +204,7 @@ static int take_max_tokens(struct ds_call *call, const char *name, json_t *to)
 	if (!is_present(value))
 		return 0;
 	if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > INT32_MAX)
-		return ds_openai_refuse(call, name, "must be a whole number of at least 1");
+		return ds_openai_refuse(call, name, "must be a whole number from 1 to %d", INT32_MAX);
 	json_object_set(to, "max_tokens", value);
 	return 0;
 }
@@ -469,15 +470,11 @@ static int gather_tool(struct ds_answer *a, const struct ds_request_event *event
 							      "function", "name", name, "arguments", ""));
 }
 
-static void gather_logprobs(json_t **to, json_t **from)
+/* In the shape of the answer, so that its end is not much work at once. */
+static void gather_logprobs(struct ds_answer *a, json_t **to)
 {
-	if (!*from)
-		return;
-	if (!*to)
-		*to = json_array();
-	json_array_extend(*to, *from);
-	json_decref(*from);
-	*from = NULL;
+	if (a->pending_logprobs)
+		a->wire->gather(a, to, ds_steal(&a->pending_logprobs));
 }
 
 static int gather(struct ds_answer *a, const struct ds_request_event *event)
@@ -488,16 +485,17 @@ static int gather(struct ds_answer *a, const struct ds_request_event *event)
 	case DS_EVENT_LOGPROBS:
 		json_decref(*pending);
 		*pending = json_loadb((const char *)event->data, event->size, 0, NULL);
+		a->size += LOGPROBS_GROW * event->size;
 		return json_is_array(*pending) ? 0 : -EPROTO;
 	case DS_EVENT_REASONING:
-		gather_logprobs(&a->reasoning_logprobs, pending);
+		gather_logprobs(a, &a->reasoning_logprobs);
 		return evbuffer_add(a->reasoning, event->data, event->size);
 	case DS_EVENT_CONTENT:
-		gather_logprobs(&a->token_logprobs, pending);
+		gather_logprobs(a, &a->token_logprobs);
 		return evbuffer_add(a->content, event->data, event->size);
 	case DS_EVENT_TOOL_NAME:
 	case DS_EVENT_TOOL_ARGUMENTS:
-		gather_logprobs(&a->token_logprobs, pending);
+		gather_logprobs(a, &a->token_logprobs);
 		return gather_tool(a, event);
 	default:
 		return 0;
@@ -514,7 +512,8 @@ static void answer_whole(struct ds_answer *a, const struct ds_done *done)
 		return;
 	}
 	json_object_set_new(json, "usage", usage_object(&done->usage));
-	ds_reply_json(a->call, 200, json);
+	ds_reply_large_json(a->call, json,
+			    a->size + evbuffer_get_length(a->content) + evbuffer_get_length(a->reasoning));
 }
 
 static void pump_whole(struct ds_answer *a)
@@ -527,7 +526,7 @@ static void pump_whole(struct ds_answer *a)
 			ds_reply_failed(a->call, event.data, event.size);
 		} else if (event.type == DS_EVENT_DONE) {
 			memcpy(&done, event.data, sizeof(done));
-			gather_logprobs(&a->token_logprobs, &a->pending_logprobs);
+			gather_logprobs(a, &a->token_logprobs);
 			answer_whole(a, &done);
 		} else if (gather(a, &event) < 0) {
 			ds_reply_error(a->call, 500, "internal", NULL, "the engine's answer makes no sense");
@@ -608,5 +607,5 @@ void ds_openai_run(struct ds_call *call, struct ds_answer *a, struct ds_model *m
 	a->model = ds_model_ref(model);
 	call->on_gone = on_gone;
 	call->arg = a;
-	ds_body_write(&call->work, call->daemon->jobs, generate, call->body_size, run, a);
+	ds_body_write(&call->work, call->daemon->jobs, generate, call->body_size, 0, run, a);
 }

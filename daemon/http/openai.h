@@ -19,13 +19,17 @@ struct ds_answer {
 	struct evbuffer *content, *reasoning; /* gathered, when it is not streamed */
 	json_t *tool_calls;                   /* likewise */
 	struct evbuffer *arguments;           /* of the last of them, until ds_answer_end_tool() */
-	json_t *token_logprobs;               /* gathered, or of the next text event of a stream */
+	json_t *token_logprobs;               /* gathered by the wire, or of the next text event of a stream */
 	json_t *reasoning_logprobs, *pending_logprobs;
 	size_t n_tool_calls, text_offset;
+	size_t size; /* about, of the gathered logprobs as they will be written */
 };
 
 struct ds_openai_wire {
 	const char *id_prefix, *object;
+	/* Add the engine's logprobs @from (consumed) to @to, NULL at first, in the shape of an answer that is not
+	 * streamed. */
+	void (*gather)(struct ds_answer *a, json_t **to, json_t *from);
 	/* The choice that a text event adds to a stream; NULL: bytes that are not UTF-8. */
 	json_t *(*delta)(struct ds_answer *a, const struct ds_request_event *event);
 	json_t *(*first)(struct ds_answer *a);                    /* choice before all others, or NULL function */

@@ -54,12 +54,10 @@ void ds_reply_header(struct ds_call *call, const char *name, const char *value)
 	evhttp_add_header(evhttp_request_get_output_headers(call->req), name, value);
 }
 
-void ds_reply_json(struct ds_call *call, int status, json_t *json)
+static void reply(struct ds_call *call, int status, char *text, size_t size)
 {
-	char *text = json ? json_dumps(json, JSON_REAL_PRECISION(15)) : NULL;
 	struct evbuffer *body = evbuffer_new();
 
-	json_decref(json);
 	if (!text || !body) {
 		free(text);
 		if (body)
@@ -67,12 +65,14 @@ void ds_reply_json(struct ds_call *call, int status, json_t *json)
 		ds_reply_abort(call);
 		return;
 	}
-	evbuffer_add(body, text, strlen(text));
+	call->answer_size = size;
+	evbuffer_add(body, text, size);
 	free(text);
 	ds_reply_header(call, "Content-Type", "application/json");
 	if (status == 429 || status == 503)
 		ds_reply_header(call, "Retry-After", "1");
-	/* evhttp gives these no length, and a client expects no body: only the end of the connection is clear to both. */
+	/* evhttp gives these no length, and a client expects no body: only the end of the connection is clear to both.
+	 */
 	if (evhttp_request_get_command(call->req) & (EVHTTP_REQ_HEAD | EVHTTP_REQ_CONNECT)) {
 		ds_reply_header(call, "Connection", "close");
 		evbuffer_drain(body, evbuffer_get_length(body));
@@ -80,6 +80,26 @@ void ds_reply_json(struct ds_call *call, int status, json_t *json)
 	evhttp_send_reply(call->req, status, statuses[find_status(status)].line, body);
 	evbuffer_free(body);
 	ds_call_done(call);
+}
+
+void ds_reply_json(struct ds_call *call, int status, json_t *json)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+
+	json_decref(json);
+	reply(call, status, text, text ? strlen(text) : 0);
+}
+
+static void on_written(void *arg, char *text, size_t text_size)
+{
+	reply(arg, 200, text, text_size);
+}
+
+void ds_reply_large_json(struct ds_call *call, json_t *json, size_t size)
+{
+	call->on_gone = NULL;
+	call->on_drained = NULL;
+	ds_body_write(&call->work, call->daemon->jobs, json, size, JSON_REAL_PRECISION(15), on_written, call);
 }
 
 static json_t *error_object(int status, const char *code, const char *param, const char *message)

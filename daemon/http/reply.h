@@ -10,6 +10,10 @@
 /* Takes ownership of @json; NULL is an internal error. */
 void ds_reply_json(struct ds_call *call, int status, json_t *json);
 
+/* The same with status 200 for what may be large, @size bytes or so, and belongs to nobody else: written in slices. The
+ * call forgets whom it would tell of its end. */
+void ds_reply_large_json(struct ds_call *call, json_t *json, size_t size);
+
 /* @type follows from @status. @param may be NULL. */
 void ds_reply_error(struct ds_call *call, int status, const char *code, const char *param, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));

@@ -25,7 +25,7 @@
 
 #define HEADERS_MAX (64u << 10)
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
-#define LARGE_BODY (256u << 10)   /* what it took in small pieces is given back to the system */
+#define LARGE_BODY (256u << 10)   /* of a request or an answer: what it took in pieces is given back to the system */
 #define LINGER_MS 100             /* between looks at a client that has closed its writing end alone */
 #define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
 
@@ -51,7 +51,7 @@ struct connection {
 	struct evbuffer_cb_entry *output_cb;
 	struct ds_call *call;
 	uid_t uid;
-	bool has_uid, is_refused;
+	bool has_uid, is_refused, was_large;
 };
 
 static const struct ds_route routes[] = {
@@ -109,6 +109,7 @@ static void free_call(struct ds_call *call)
 	call->connection->call = NULL;
 	call->connection->http->n_calls--;
 	json_decref(call->body);
+	call->connection->was_large = call->body_size > LARGE_BODY || call->answer_size > LARGE_BODY;
 	if (call->body_size > LARGE_BODY)
 		malloc_trim(0);
 	free(call);
@@ -288,6 +289,9 @@ static void on_complete(struct evhttp_request *req, void *arg)
 
 	set_timeouts(c, c->http->daemon->config->idle_usec, c->http->daemon->config->stall_usec);
 	bufferevent_setwatermark(c->bev, EV_READ, 0, 0);
+	if (c->was_large)
+		malloc_trim(0);
+	c->was_large = false;
 }
 
 void ds_call_done(struct ds_call *call)
@@ -369,7 +373,8 @@ static void route_call(struct ds_call *call)
 	}
 	call->route = found;
 	if (!known)
-		ds_reply_error(call, 404, "not_found", NULL, "there is no %.200s here", path ? path : "such path");
+		ds_reply_error(call, 404, "not_found", NULL, "there is no %.200s here",
+			       path && *path ? path : "such path");
 	else if (!found)
 		ds_reply_error(call, 405, "method_not_allowed", NULL, "%.200s does not know this HTTP method", path);
 	else if (found->is_admin && !ds_access_is_admin(call->uid))

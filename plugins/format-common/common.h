@@ -30,6 +30,7 @@ struct ds_word {
 	uint32_t size;
 	uint32_t id;
 	bool added; /* found only where no other word has the same text */
+	uint64_t head; /* set by ds_words_sort(): the first bytes of the text as a number */
 };
 
 struct ds_words_index {

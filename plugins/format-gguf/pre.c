@@ -103,6 +103,9 @@ static int read_own(struct ds_vocabulary *v, char **texts, const struct ds_gguf 
 	for (uint64_t i = 0; i < patterns->count; i++) {
 		struct ds_gguf_text text = ds_gguf_next_text(&at);
 
+		if (memchr(text.text, 0, text.size))
+			return ds_fail(err, -EINVAL, "%s: " DS_GGUF_OWN "patterns[%" PRIu64 "] holds a NUL",
+				       ds_shown(part->source.file->name).text, i);
 		memcpy(to, text.text, text.size);
 		to[text.size] = 0;
 		v->patterns[v->n_patterns++] = to;

@@ -145,7 +145,7 @@ int ds_gguf_read_files(struct ds_gguf *g, struct ds_error *err)
 
 	if (r == 0)
 		r = g->n_parts == 1 ? check_alone(g, err) : order_parts(g, err);
-	if (r == 0)
+	if (r == 0 && g->n_parts > 1)
 		r = check_total(g, err);
 	return r < 0 ? r : check_tensors(g, err);
 }

@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (got ? !json_equal(want, got) : json_is_object(want) && size < 1 << 15)
 		abort();
 	if (got) {
-		ds_body_write(&work, jobs, json_incref(got), N_SPACES, on_written, &got);
+		ds_body_write(&work, jobs, json_deep_copy(got), N_SPACES, 0, on_written, &got);
 		event_base_dispatch(base);
 	}
 	json_decref(want);

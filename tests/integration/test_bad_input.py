@@ -213,6 +213,7 @@ REQUESTS = [
     ("a body with a key twice", CHAT, b'{"model": "tiny-r1", "model": "tiny-r1"}', 400, "model"),
     ("bytes that are no UTF-8", CHAT, b'{"model": "tiny-r1", "messages": [{"role": "user", "content": "\xff"}]}', 400, "0xff"),
     ("half of a surrogate pair", CHAT, rb'{"model": "tiny-r1", "messages": [{"role": "user", "content": "\ud800"}]}', 400, ""),
+    ("text with a character of 0", CHAT, rb'{"messages": [{"role": "user", "content": "a\u0000"}]}', 400, "a character of 0"),
     ("brackets a million deep", CHAT, b'{"messages":' + b"[" * 1000000, 400, ""),
     ("messages that are text", CHAT, chat(messages="hello"), 400, "messages"),
     ("no messages", CHAT, {"model": "tiny-r1"}, 400, "messages"),
@@ -224,6 +225,7 @@ REQUESTS = [
     ("a model that is a number", CHAT, chat(model=3), 400, "model"),
     ("max_tokens of 0", CHAT, chat(max_tokens=0), 400, "max_tokens"),
     ("max_tokens below 0", CHAT, chat(max_tokens=-5), 400, "max_tokens"),
+    ("max_tokens beyond 32 bits", CHAT, chat(max_tokens=1 << 31), 400, "2147483647"),
     ("max_tokens that is text", CHAT, chat(max_tokens="many"), 400, "max_tokens"),
     ("a temperature that is text", CHAT, chat(temperature="warm"), 400, "temperature"),
     ("a temperature below 0", CHAT, chat(temperature=-1), 400, "temperature"),
@@ -241,6 +243,7 @@ REQUESTS = [
     ("a chunk of 0", "/admin/v1/models/tiny-v3/evaluate", {"tokens": [1], "chunks": [0]}, 400, "chunks"),
     ("an unknown model to load", "/admin/v1/models/nobody/load", {}, 404, "nobody"),
     ("wait that is text", "/admin/v1/models/tiny-v3/load", {"wait": "no"}, 400, "wait"),
+    ("a path that is none", "//healthz", {}, 404, "such path"),
     ("a route that is none", "/v1/nonsense", {}, 404, ""),
 ]
 

@@ -158,6 +158,14 @@ def test_an_unknown_model_cannot_generate(bus, daemon):
     assert "no model" in bus.call("Generate", "ssa{sv}", "none", "x", "0").stderr
 
 
+def test_a_prompt_is_no_larger_than_a_body_may_be(bus, daemon):
+    daemon.write_config({"default_model": "null", "listen": {"max_body": "1KiB"}})
+    daemon.reload()
+    until("the new limit", lambda: "read again" in daemon.log())
+    assert bus.call("Generate", "ssa{sv}", "null", "x" * 1024, "0").returncode == 0
+    assert "1025 bytes, and listen.max_body allows 1024" in bus.call("Generate", "ssa{sv}", "null", "x" * 1025, "0").stderr
+
+
 def test_a_bus_that_was_asked_for_must_be_there():
     daemon = NullDaemon(bus="unix:path=/nowhere/bus")
     ran = subprocess.run(daemon.arguments, capture_output=True, text=True, timeout=20)

@@ -458,3 +458,18 @@ def test_the_broker_has_one_thread_and_links_no_arithmetic():
         assert os.listdir(f"/proc/{daemon.process.pid}/task") == [str(daemon.process.pid)]
         maps = open(f"/proc/{daemon.process.pid}/maps").read()
         assert "blas" not in maps and "pcre2" not in maps
+
+
+def test_a_daemon_started_with_its_standard_descriptors_closed_gives_helpers_none_of_its_own():
+    daemon = NullDaemon()
+    daemon.arguments = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *daemon.arguments]
+    with daemon:
+        daemon.load("null")
+        assert {os.readlink(f"/proc/{daemon.engine_pid()}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+
+
+@pytest.mark.parametrize("option", ["--config", "--runtime-dir", "--state-dir"])
+def test_an_empty_path_is_a_mistake_on_the_command_line(option):
+    ran = subprocess.run([DEEPSEEKD, option, ""], capture_output=True, timeout=60)
+    assert ran.returncode == 2
+    assert f"{option} : the path is empty".encode() in ran.stderr

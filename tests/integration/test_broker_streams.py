@@ -234,6 +234,15 @@ def test_who_leaves_while_a_large_body_is_parsed_is_forgotten(daemon):
     daemon.wait_idle()
 
 
+def test_who_leaves_while_a_large_answer_is_written_is_forgotten(daemon):
+    for i in range(10):
+        connection = begin(daemon, "tokens=5000 logprobs=1", logprobs=True)
+        time.sleep(0.01 * i)  # wherever it is by then
+        leave(connection)
+    daemon.wait_idle()
+    assert daemon.post(CHAT, chat("tokens=1"))[0] == 200
+
+
 def test_many_large_bodies_at_once_are_all_answered(daemon):
     bodies = [(CHAT, LONG_TEXT, 200), ("/v1/completions", MANY_NUMBERS, 200), (CHAT, LONG_TEXT[:-1], 400),
               (CHAT, json.dumps(chat("b" * 50000 + " tokens=1")).encode(), 200)] * 4
@@ -246,6 +255,17 @@ def test_many_large_bodies_at_once_are_all_answered(daemon):
         response = connection.getresponse()
         assert (response.status, bool(response.read())) == (status, True)
         connection.close()
+
+
+def test_a_large_answer_with_logprobs_is_whole(daemon):
+    status, answer = daemon.post(CHAT, chat("tokens=5000 reasoning=2000 logprobs=1", logprobs=True))
+    logprobs = answer["choices"][0]["logprobs"]
+    assert (status, len(logprobs["reasoning_content"]), len(logprobs["content"])) == (200, 2000, 3000)
+    assert {item["token"] for item in logprobs["content"]} == {"t"}
+    status, answer = daemon.post("/v1/completions", {"prompt": "tokens=5000 logprobs=1", "logprobs": 1})
+    logprobs = answer["choices"][0]["logprobs"]
+    assert (status, logprobs["text_offset"]) == (200, list(range(5000)))
+    assert logprobs["token_logprobs"] == [-0.5] * 5000 and logprobs["top_logprobs"] == [{"t": -0.5}] * 5000
 
 
 def test_where_a_large_body_is_wrong_is_told(daemon):
@@ -285,6 +305,9 @@ def test_the_daemon_ends_while_large_bodies_are_parsed():
 
 def test_an_idle_daemon_with_a_model_is_small(daemon):
     daemon.post(CHAT, chat("tokens=100"))
+    status, answer = daemon.post(CHAT, chat("tokens=10000 size=4000"))
+    assert (status, len(answer["choices"][0]["message"]["content"])) == (200, 40000000)
+    daemon.post(CHAT, LONG_TEXT)
     if not SANITIZED:
         assert daemon.rss_kib() < 12 * 1024
 

@@ -119,6 +119,30 @@ def test_a_prompt_that_is_not_utf8_is_refused_here(fake):
     assert talk == "dsctl: the prompt is not UTF-8 text\n"
 
 
+def test_a_prompt_with_bytes_of_0_is_refused_here(fake):
+    _, talk = dsctl(fake, "run", stdin=b"one\0two", code=2)
+    assert talk == "dsctl: the prompt is not text: it has bytes of 0\n"
+
+
+def closed(number):
+    return lambda: os.close(number)
+
+
+def test_an_answer_for_a_closed_output_is_a_failure_and_does_not_go_into_the_socket(fake):
+    fake.routes[CHAT] = ANSWER
+    ran = subprocess.run([DSCTL, "--socket", fake.path, "run", "x"], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                         env=environment(), timeout=60, preexec_fn=closed(1))
+    assert ran.returncode == 1
+    assert b"cannot write to the standard output" in ran.stderr
+
+
+def test_a_closed_input_is_an_empty_one(fake):
+    fake.routes[CHAT] = ANSWER
+    ran = subprocess.run([DSCTL, "--socket", fake.path, "run", "x"], stdout=subprocess.PIPE, env=environment(),
+                         timeout=60, preexec_fn=closed(0))
+    assert (ran.returncode, ran.stdout) == (0, b"It is 7\n")
+
+
 def test_no_prompt_is_a_mistake(fake):
     _, talk = dsctl(fake, "run", code=2)
     assert "there is no prompt" in talk
@@ -267,6 +291,12 @@ def test_a_load_that_fails_tells_the_reason(fake):
     fake.routes[STATUS] = status_of(model(state="failed", reason="model.safetensors: the header is longer than the file"))
     _, talk = dsctl(fake, "load", "fake", code=1)
     assert talk == "dsctl: fake is failed: model.safetensors: the header is longer than the file\n"
+
+
+def test_a_load_that_somebody_undoes_says_so(fake):
+    fake.routes[("POST", "/admin/v1/models/m/load")] = Answer(202, {"name": "m", "state": "absent", "reason": ""})
+    _, talk = dsctl(fake, "load", "m", code=1)
+    assert talk == "dsctl: m was unloaded again while it was loading\n"
 
 
 def test_load_draws_its_progress_on_a_terminal(fake):

@@ -156,7 +156,7 @@ static void what_is_read_in_slices_is_what_is_read_at_once(void **state)
 			assert_true(!want == !r.json);
 			assert_true(!want || json_equal(want, r.json));
 			assert_int_equal(r.problem, want ? 0 : -EINVAL);
-			if (!want && n_spaces == 0) {
+			if (!want && n_spaces == 0 && json_error_code(&error) != json_error_null_character) {
 				snprintf(sentence, sizeof(sentence),
 					 "the body is not valid JSON: %s (line %d, column %d)", error.text, error.line,
 					 error.column);
@@ -194,7 +194,7 @@ static void nesting_has_a_limit_in_slices_too(void **state)
 	struct result r = read_it(deep, strlen(deep), 100000), written = {.called = false};
 
 	assert_int_equal(r.problem, 0);
-	ds_body_write(&written.work, jobs, r.json, LARGE, on_written, &written);
+	ds_body_write(&written.work, jobs, r.json, LARGE, 0, on_written, &written);
 	event_base_dispatch(base);
 	assert_int_equal(written.text_size, strlen(deep));
 	assert_memory_equal(written.text, deep, strlen(deep));
@@ -261,7 +261,7 @@ static void what_is_written_is_what_jansson_writes(void **state)
 			free(text);
 			if (!json)
 				continue;
-			ds_body_write(&r.work, jobs, json, in_slices ? LARGE : 0, on_written, &r);
+			ds_body_write(&r.work, jobs, json, in_slices ? LARGE : 0, 0, on_written, &r);
 			assert_true(r.called == !in_slices);
 			event_base_dispatch(base);
 			assert_true(r.called);
@@ -297,7 +297,7 @@ static void others_have_their_turn_meanwhile(void **state)
 	assert_true(n_turns >= LARGE / (32 << 10));
 	n_turns = 0;
 	r.called = false;
-	ds_body_write(&r.work, jobs, r.json, LARGE, on_written, &r);
+	ds_body_write(&r.work, jobs, r.json, LARGE, 0, on_written, &r);
 	while (!r.called)
 		event_base_loop(base, EVLOOP_ONCE);
 	assert_true(n_turns >= LARGE / (32 << 10));
@@ -344,7 +344,7 @@ static void who_goes_away_at_any_moment_is_forgotten(void **state)
 		struct result r[2] = {{.called = false}};
 
 		ds_body_read(&r[0].work, jobs, input, on_read, &r[0]);
-		ds_body_write(&r[1].work, jobs, json, LARGE, on_written, &r[1]);
+		ds_body_write(&r[1].work, jobs, json, LARGE, 0, on_written, &r[1]);
 		for (int i = 0; i < turns; i++)
 			event_base_loop(base, EVLOOP_ONCE);
 		for (int i = 0; i < 2; i++) {

@@ -132,6 +132,7 @@ static void patterns_of_every_family_are_known(void **state)
 		char value[64] = "";
 		struct ds_gguf_key pre = {.name = {KEY "pre", strlen(KEY "pre")}, .type = DS_GGUF_TEXT, .value = value};
 		uint64_t size = strlen(cases[i].name);
+		char *texts = NULL;
 		NEW_CHECKPOINT;
 
 		bpe_keys(&s);
@@ -146,11 +147,36 @@ static void patterns_of_every_family_are_known(void **state)
 		strcpy(value + sizeof(size), cases[i].name);
 		part.keys = &pre;
 		part.source.file = &c->files[0];
-		assert_int_equal(ds_gguf_read_pre(&v, &g, &c->error), 0);
+		assert_int_equal(ds_gguf_read_pre(&v, &texts, &g, &c->error), 0);
+		assert_null(texts);
 		for (uint32_t k = 0; k < v.n_patterns; k++)
 			if (!ds_bpe_known_pattern(v.patterns[k]))
 				fail_msg("%s: pattern %u is not known: %s", cases[i].name, k, v.patterns[k]);
 	}
+}
+
+static void patterns_that_a_file_has_itself_go_before_those_of_its_name(void **state)
+{
+	struct small s = SMALL(), many = SMALL(), nul = SMALL();
+	NEW_CHECKPOINT;
+
+	bpe_keys(&s);
+	key_texts(&s, "tokenizer.deepseekd.patterns", (const char *const[]){"a+", "\\p{N}"}, 2);
+	key_bool(&s, "tokenizer.deepseekd.nfc", 1);
+	key_bool(&s, "tokenizer.deepseekd.ignore_merges", 1);
+	assert_words(c, &s);
+	assert_int_equal(c->vocabulary.n_patterns, 2);
+	assert_string_equal(c->patterns[0], "a+");
+	assert_string_equal(c->patterns[1], "\\p{N}");
+	assert_true(c->vocabulary.nfc && c->vocabulary.ignore_merges);
+	bpe_keys(&many);
+	key_texts(&many, "tokenizer.deepseekd.patterns", bpe_tokens, 9);
+	assert_words_refused(&many, -EINVAL, "tokenizer.deepseekd.patterns has 9 elements, allowed: 8");
+	bpe_keys(&nul);
+	key_array(&nul, "tokenizer.deepseekd.patterns", DS_GGUF_TEXT, 1);
+	put_u64(&nul.keys, 2);
+	put(&nul.keys, "a", 2);
+	assert_words_refused(&nul, -EINVAL, "tokenizer.deepseekd.patterns[0] holds a NUL");
 }
 
 static void llama3_begins_a_text_unless_the_file_says_otherwise(void **state)
@@ -388,6 +414,7 @@ int main(void)
 		cmocka_unit_test(a_byte_level_vocabulary_becomes_bytes),
 		cmocka_unit_test(rows_without_a_text_in_between_are_unused),
 		cmocka_unit_test(patterns_of_every_family_are_known),
+		cmocka_unit_test(patterns_that_a_file_has_itself_go_before_those_of_its_name),
 		cmocka_unit_test(llama3_begins_a_text_unless_the_file_says_otherwise),
 		cmocka_unit_test(every_end_of_the_file_ends_an_answer),
 		cmocka_unit_test(a_vocabulary_of_sentencepiece_has_scores_and_bytes),
