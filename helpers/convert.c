@@ -128,8 +128,6 @@ static int on_text(void *self, const char *key, const char *text, struct ds_erro
 
 	if (strcmp(key, "general.name") == 0)
 		return keep_text(&w->name, text, err);
-	if (strcmp(key, "tokenizer.chat_template") == 0)
-		return keep_text(&w->chat_template, text, err);
 	if (strcmp(key, "tokenizer.ggml.pre") == 0)
 		return keep_text(&w->pre, text, err);
 	return 0;

@@ -124,3 +124,23 @@ def test_a_disk_without_room_is_left_as_it_was(tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)))
     assert done.returncode == 1 and done.stderr.startswith("dsctl: ")
     assert os.listdir(folder) == []
+
+
+def test_a_synthetic_directory_is_quantised_and_speaks(tmp_path):
+    """Llama's heads are stored in another order in GGUF: the same weights must compute the same in both."""
+    builder = STAGE.parent / "tests/bench/synth-model"
+    if not builder.exists():
+        pytest.skip("tests/bench/synth-model is not built beside the stage")
+    subprocess.run([builder, "tiny-llama", tmp_path / "hf", "safetensors"], check=True, timeout=PATIENCE)
+    dsctl("quantize", tmp_path / "hf", tmp_path / "m.gguf", "--type", "bf16")
+    models = [{"name": name, "path": str(tmp_path / path), "precision": "exact", "kv_type": "f32"}
+              for name, path in (("hf", "hf"), ("gguf", "m.gguf"))]
+    request = {"tokens": list(range(40, 72)), "chunks": [], "greedy": 4, "mtp": False}
+    with Deepseekd(*models) as daemon:
+        logits = {}
+        for name in ("hf", "gguf"):
+            daemon.load(name)
+            status, logits[name] = daemon.post(f"/admin/v1/models/{name}/evaluate", request)
+            assert status == 200
+        ours, theirs = (struct.unpack(f"<{len(l) // 4}f", l) for l in (logits["hf"], logits["gguf"]))
+        assert len(ours) == 35 * 1024 and max(abs(a - b) for a, b in zip(ours, theirs)) < 1e-4
