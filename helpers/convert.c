@@ -25,7 +25,7 @@ struct words {
 	struct ds_gguf_writer *writer;
 	const struct ds_builder *builder;
 	struct ds_hparams hparams;
-	char *name, *pre, *chat_template;
+	char *name, *chat_template;
 	const char *fallback_name;
 	const struct ds_mix *mix;
 	bool has_vocabulary;
@@ -69,7 +69,6 @@ static void words_deinit(struct words *w)
 {
 	ds_gguf_writer_free(w->writer);
 	free(w->name);
-	free(w->pre);
 	free(w->chat_template);
 }
 
@@ -84,7 +83,6 @@ static int on_hparams(void *self, const struct ds_hparams *hparams, struct ds_er
 	return w->builder->hparams(w->builder->self, hparams, err);
 }
 
-/* The model's own keys come first, and texts may come after the vocabulary: so it is put by itself. */
 static int on_vocabulary(void *self, const struct ds_vocabulary *v, struct ds_error *err)
 {
 	struct words *w = self;
@@ -93,7 +91,7 @@ static int on_vocabulary(void *self, const struct ds_vocabulary *v, struct ds_er
 	if (r < 0)
 		return r;
 	w->has_vocabulary = true;
-	return ds_gguf_put_vocabulary(w->writer, v, w->pre, w->hparams.vocab, err);
+	return ds_gguf_put_vocabulary(w->writer, v, NULL, w->hparams.vocab, err);
 }
 
 static int keep_text(char **to, const char *text, struct ds_error *err)
@@ -126,13 +124,7 @@ static int on_text(void *self, const char *key, const char *text, struct ds_erro
 {
 	struct words *w = self;
 
-	if (strcmp(key, "general.name") == 0)
-		return keep_text(&w->name, text, err);
-	if (strcmp(key, "tokenizer.chat_template") == 0)
-		return keep_text(&w->chat_template, text, err);
-	if (strcmp(key, "tokenizer.ggml.pre") == 0)
-		return keep_text(&w->pre, text, err);
-	return 0;
+	return strcmp(key, "general.name") == 0 ? keep_text(&w->name, text, err) : 0;
 }
 
 /* Rows as they are: the layout in which a source hands them out. */

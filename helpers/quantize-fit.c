@@ -6,14 +6,39 @@
 
 #define ROUNDS 6 /* of taking turns; most groups stand still after two */
 
+static float nearest_integer(float x, const struct ds_levels *levels)
+{
+	x = x < levels->low ? levels->low : x;
+	x = x > levels->high ? levels->high : x;
+	return ds_fit_round(x);
+}
+
+/* From the lowest value of the table up by every border that an element lies above: all elements go at once. */
+static void nearest_values(float *q, const float *x, unsigned n, float inverse, const struct ds_levels *levels)
+{
+	for (unsigned i = 0; i < n; i++)
+		q[i] = levels->table[0];
+	for (unsigned k = 0; k < 15; k++) {
+		float border = levels->middles[k], step = levels->table[k + 1] - levels->table[k];
+
+#pragma omp simd
+		for (unsigned i = 0; i < n; i++)
+			q[i] += x[i] * inverse > border ? step : 0;
+	}
+}
+
 void ds_fit_levels(float *q, const float *x, unsigned n, float scale, const struct ds_levels *levels)
 {
 	float inverse = scale != 0 ? 1 / scale : 0;
 
 	if (!isfinite(inverse)) /* a subnormal scale: everything that is not 0 lies at the ends */
 		inverse = scale > 0 ? 0x1p126f : -0x1p126f;
+	if (levels->table) {
+		nearest_values(q, x, n, inverse, levels);
+		return;
+	}
 	for (unsigned i = 0; i < n; i++)
-		q[i] = ds_fit_nearest(x[i] * inverse, levels);
+		q[i] = nearest_integer(x[i] * inverse, levels);
 }
 
 /* What decides on a scale: with levels q the best one is xq / qq, and takes xq^2 / qq off the sum of squares. */
@@ -23,24 +48,21 @@ struct sums {
 
 static struct sums add_up(const float *x, unsigned n, float inverse, const struct ds_levels *levels)
 {
-	float xq = 0, qq = 0;
+	float xq = 0, qq = 0, values[DS_FIT_MAX];
 
 	if (levels->table) {
+		nearest_values(values, x, n, inverse, levels);
+#pragma omp simd reduction(+ : xq, qq)
 		for (unsigned i = 0; i < n; i++) {
-			float q = ds_fit_nearest(x[i] * inverse, levels);
-
-			xq += x[i] * q;
-			qq += q * q;
+			xq += x[i] * values[i];
+			qq += values[i] * values[i];
 		}
 		return (struct sums){xq, qq};
 	}
 #pragma omp simd reduction(+ : xq, qq)
 	for (unsigned i = 0; i < n; i++) {
-		float q = x[i] * inverse;
+		float q = nearest_integer(x[i] * inverse, levels);
 
-		q = q < levels->low ? levels->low : q;
-		q = q > levels->high ? levels->high : q;
-		q = ds_fit_round(q);
 		xq += x[i] * q;
 		qq += q * q;
 	}

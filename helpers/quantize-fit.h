@@ -20,20 +20,6 @@ struct ds_levels {
 	const float *table, *middles; /* [16], and the 15 borders between them; NULL: integers */
 };
 
-static inline float ds_fit_nearest(float x, const struct ds_levels *levels)
-{
-	unsigned i = 0;
-
-	if (!levels->table) {
-		x = x < levels->low ? levels->low : x;
-		x = x > levels->high ? levels->high : x;
-		return ds_fit_round(x);
-	}
-	for (unsigned k = 0; k < 15; k++)
-		i += x > levels->middles[k];
-	return levels->table[i];
-}
-
 /* A scale as it will be stored. What a half cannot hold becomes the smallest one: then the levels can do the rest. */
 static inline uint16_t ds_fit_half(double scale)
 {

@@ -12,6 +12,8 @@ EXTRA_DIST += tests/bench/token-gaps.py
 noinst_PROGRAMS += tests/bench/synth-model
 tests_bench_synth_model_SOURCES = tests/bench/synth-model.c \
 	tests/bench/synth-presets.c tests/bench/synth-presets.h \
+	tests/bench/synth-safetensors.c tests/bench/synth-safetensors.h \
+	tests/bench/synth-weights.c tests/bench/synth-weights.h \
 	tests/bench/synth-words.c tests/bench/synth-words.h
 tests_bench_synth_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/helpers -I$(top_srcdir)/lib
 tests_bench_synth_model_CFLAGS = $(AM_CFLAGS) -Wno-override-init

@@ -17,6 +17,7 @@ FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 TINY_R1 = STAGE / "share/deepseekd/models/tiny-r1"
 TYPES = ["q4_k_m", "q4_k_s", "q5_k_m", "q5_k_s", "q6_k", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s", "q3_k_m",
          "q3_k_l", "iq4_nl", "iq4_xs", "f16", "bf16", "f32"]
+SYNTH_MODEL = STAGE.parent / "tests/bench/synth-model"
 QUESTION = "What is 347+285?"
 
 
@@ -65,13 +66,10 @@ def test_the_daemon_answers_from_quantised_files_and_the_floats_are_exact(tmp_pa
 
 
 def test_a_synthetic_model_is_loaded_and_speaks(tmp_path):
-    builder = STAGE.parent / "tests/bench/synth-model"
-    if not builder.exists():
-        pytest.skip("tests/bench/synth-model is not built beside the stage")
     models = []
     for preset in ("tiny-qwen", "tiny-llama", "tiny-deepseek"):
         path = tmp_path / f"{preset}.gguf"
-        subprocess.run([builder, preset, path, "q4_k_m"], check=True, timeout=PATIENCE)
+        subprocess.run([SYNTH_MODEL, preset, path, "q4_k_m"], check=True, timeout=PATIENCE)
         assert inspect(path)["vocab"] == 1024
         models.append({"name": preset, "path": str(path)})
     with Deepseekd(*models) as daemon:
@@ -124,3 +122,20 @@ def test_a_disk_without_room_is_left_as_it_was(tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)))
     assert done.returncode == 1 and done.stderr.startswith("dsctl: ")
     assert os.listdir(folder) == []
+
+
+def test_a_synthetic_directory_is_quantised_and_speaks(tmp_path):
+    """Llama's heads are stored in another order in GGUF: the same weights must compute the same in both."""
+    subprocess.run([SYNTH_MODEL, "tiny-llama", tmp_path / "hf", "safetensors"], check=True, timeout=PATIENCE)
+    dsctl("quantize", tmp_path / "hf", tmp_path / "m.gguf", "--type", "bf16")
+    models = [{"name": name, "path": str(tmp_path / path), "precision": "exact", "kv_type": "f32"}
+              for name, path in (("hf", "hf"), ("gguf", "m.gguf"))]
+    request = {"tokens": list(range(40, 72)), "chunks": [], "greedy": 4, "mtp": False}
+    with Deepseekd(*models) as daemon:
+        logits = {}
+        for name in ("hf", "gguf"):
+            daemon.load(name)
+            status, logits[name] = daemon.post(f"/admin/v1/models/{name}/evaluate", request)
+            assert status == 200
+        ours, theirs = (struct.unpack(f"<{len(l) // 4}f", l) for l in (logits["hf"], logits["gguf"]))
+        assert len(ours) == 35 * 1024 and max(abs(a - b) for a, b in zip(ours, theirs)) < 1e-4
