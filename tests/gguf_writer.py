@@ -183,7 +183,7 @@ GQA_NAMES = {
     "input_layernorm.weight": "attn_norm.weight", "self_attn.v_proj.weight": "attn_v.weight",
     "self_attn.o_proj.weight": "attn_output.weight", "post_attention_layernorm.weight": "ffn_norm.weight",
     "self_attn.q_proj.bias": "attn_q.bias", "self_attn.k_proj.bias": "attn_k.bias",
-    "self_attn.v_proj.bias": "attn_v.bias", "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.v_proj.bias": "attn_v.bias", "self_attn.o_proj.bias": "attn_output.bias", "self_attn.q_norm.weight": "attn_q_norm.weight",
     "self_attn.k_norm.weight": "attn_k_norm.weight", "mlp.gate_proj.weight": "ffn_gate.weight",
     "mlp.up_proj.weight": "ffn_up.weight", "mlp.down_proj.weight": "ffn_down.weight",
 }
@@ -378,7 +378,7 @@ def convert(folder, out, kind="bf16", mla="kv_b", experts="stacked", n_files=1, 
     tensors = {TOP_NAMES[n]: t for n, t in source.items() if n in TOP_NAMES}
     tensors |= mla_tensors(config, source, mla, experts) if arch == "deepseek2" else gqa_tensors(arch, config, source)
     if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
-        hd = config["hidden_size"] // config["num_attention_heads"]
+        hd = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         tensors["rope_freqs.weight"] = Tensor("f32", [hd // 2], encode("f32", llama3_divisors(config, hd)))
     tensors = {name: stored(name, t, kind) for name, t in tensors.items()}
     files = [Gguf() for _ in range(n_files)]

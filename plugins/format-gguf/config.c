@@ -78,6 +78,17 @@ static const char *const unsupported[] = {
 	"embedding_scale", "logit_scale",         "residual_scale",
 };
 
+/* And tensors of that kind, in the first layer. Biases of llama's q and k would have to be put in order, which cannot
+ * be said of one row. */
+static const struct {
+	const char *name;
+	bool qkv;
+} unsupported_tensors[] = {
+	{"blk.0.attn_q.bias", true},    {"blk.0.attn_k.bias", true},  {"blk.0.attn_v.bias", true},
+	{"blk.0.ffn_gate.bias", false}, {"blk.0.ffn_up.bias", false}, {"blk.0.ffn_down.bias", false},
+	{"output.bias", false},         {"output_norm.bias", false},
+};
+
 struct ds_gguf_name ds_gguf_name(const struct ds_gguf *g, const char *name)
 {
 	struct ds_gguf_name full;
@@ -209,9 +220,6 @@ static int read_gqa(struct ds_gguf *g, struct ds_error *err)
 			       h->head_dim);
 	h->qkv_bias = g->architecture->qkv_bias;
 	h->qk_norm = g->architecture->qk_norm;
-	if (!h->qkv_bias && ds_gguf_find(g, "blk.0.attn_q.bias"))
-		return ds_fail(err, -ENOTSUP, "%s: biases of attention (blk.0.attn_q.bias) are not supported in %s",
-			       file(g).text, g->architecture->name);
 	r = check_same(g, "attention.value_length", h->head_dim, "as long as a key", err);
 	if (r == 0)
 		r = check_same(g, "rope.dimension_count", h->head_dim, "as long as a key", err);
@@ -380,6 +388,11 @@ static int check_unsupported(const struct ds_gguf *g, struct ds_error *err)
 		if (ds_gguf_key(&g->parts[0], ds_gguf_name(g, unsupported[i]).text))
 			return ds_fail(err, -ENOTSUP, "%s: %s is not supported", file(g).text,
 				       ds_gguf_name(g, unsupported[i]).text);
+	for (size_t i = 0; i < DS_ARRAY_SIZE(unsupported_tensors); i++)
+		if (!(unsupported_tensors[i].qkv && g->architecture->qkv_bias) &&
+		    ds_gguf_find(g, unsupported_tensors[i].name))
+			return ds_fail(err, -ENOTSUP, "%s: tensor %s is not supported in %s", file(g).text,
+				       unsupported_tensors[i].name, g->architecture->name);
 	return 0;
 }
 

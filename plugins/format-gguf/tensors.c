@@ -45,6 +45,7 @@ enum condition {
 	IF_SIGMOID, /* experts, chosen with a bias */
 	IF_SHARED,  /* experts, and shared ones */
 	IF_THERE,   /* in the file */
+	IF_GQA_THERE,
 };
 
 /* One canonical tensor. Names are completed by the prefixes of the block they are in. */
@@ -74,6 +75,7 @@ static const struct rule layer_rules[] = {
 	{"q_norm", "attn_q_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
 	{"k_norm", "attn_k_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
 	{"attention_output", "attn_output.weight", HIDDEN, HEADS, IF_GQA},
+	{"attention_output_bias", "attn_output.bias", HIDDEN, NONE, IF_GQA_THERE, .f32 = true},
 	{"q", "attn_q.weight", Q_HEADS, HIDDEN, IF_NO_Q_LORA},
 	{"q_a", "attn_q_a.weight", Q_LORA, HIDDEN, IF_Q_LORA},
 	{"q_a_norm", "attn_q_a_norm.weight", Q_LORA, NONE, IF_Q_LORA, .f32 = true},
@@ -166,6 +168,8 @@ static bool holds(enum condition when, const struct block *b, const char *source
 		return !b->dense && h->expert_scoring == DS_SCORING_SIGMOID;
 	case IF_SHARED:
 		return !b->dense && h->n_shared > 0;
+	case IF_GQA_THERE:
+		return !mla && ds_gguf_find(b->g, source);
 	case IF_THERE:
 		return ds_gguf_find(b->g, source);
 	default:

@@ -91,7 +91,7 @@ def same_as_safetensors(folder):
 def same_as_checkpoint(folder):
     """Grouped-query attention: rows of q and k back in the order of Hugging Face, of every type."""
     good = True
-    for fixture in ("tiny-llama3", "tiny-qwen2"):
+    for fixture in ("tiny-llama3", "tiny-qwen2", "qwen2-tied", "qwen3"):
         config, source = gguf.read_checkpoint(FIXTURES / fixture)
         expected, data = image("safetensors", checkpoint(fixture))
         got = image("gguf", gguf.convert(FIXTURES / fixture, folder / "model.gguf", "bf16")[0])

@@ -74,6 +74,12 @@ static void qwens_rows_are_in_order(void **state)
 	assert_int_equal(parts_of(c, "layers.0.q", 1)->stride, 0);
 	assert_true(c->hparams.qkv_bias && !c->hparams.qk_norm);
 	assert_shape(c, "layers.0.q_bias", DS_DTYPE_F32, 1, HEADS * HEAD_DIM, 1, 1);
+	assert_null(checkpoint_find(c, "layers.0.attention_output_bias"));
+	layer_tensor(&two, 0, "attn_output.bias", HIDDEN, 0, 0);
+	describe_small(c, &two);
+	assert_shape(c, "layers.0.attention_output_bias", DS_DTYPE_F32, 1, HIDDEN, 1, 1);
+	layer_tensor(&two, 0, "ffn_up.bias", FF, 0, 0);
+	assert_small_refused(&two, -ENOTSUP, "tensor blk.0.ffn_up.bias is not supported in qwen2");
 	small_gqa(&three, "qwen3");
 	describe_small(c, &three);
 	assert_true(!c->hparams.qkv_bias && c->hparams.qk_norm);
@@ -212,7 +218,7 @@ static void other_architectures_and_kinds_of_files_are_named(void **state)
 	assert_small_refused(&adapter, -ENOTSUP, "general.type adapter is not supported (supported: model)");
 	small_gqa(&biased, "llama");
 	layer_tensor(&biased, 0, "attn_q.bias", HEADS * HEAD_DIM, 0, 0);
-	assert_small_refused(&biased, -ENOTSUP, "biases of attention (blk.0.attn_q.bias) are not supported in llama");
+	assert_small_refused(&biased, -ENOTSUP, "tensor blk.0.attn_q.bias is not supported in llama");
 	common_keys(&words, "llama", 1);
 	assert_small_refused(&words, -EINVAL, "token_embd.weight is missing: a vocabulary, not a model");
 }
