@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -57,13 +58,17 @@ static int open_one(struct ds_files *files, int dir, const char *name, const cha
 	return 0;
 }
 
+static bool has_end(const char *name, const char *end)
+{
+	const char *dot = strrchr(name, '.');
+
+	return name[0] != '.' && dot && !strcmp(dot, end);
+}
+
 static bool belongs(const struct dirent *entry)
 {
-	const char *dot = strrchr(entry->d_name, '.');
-
-	if (!strcmp(entry->d_name, "chat_template.jinja"))
-		return true;
-	return entry->d_name[0] != '.' && dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".json"));
+	return !strcmp(entry->d_name, "chat_template.jinja") || has_end(entry->d_name, ".safetensors") ||
+	       has_end(entry->d_name, ".json");
 }
 
 static void closedirp(DIR **d)
@@ -72,19 +77,35 @@ static void closedirp(DIR **d)
 		closedir(*d);
 }
 
+/* Of a GGUF model the file is named, not its directory, where several quantisations may lie. */
+static int refuse_without_weights(const char *path, const char *gguf, struct ds_error *err)
+{
+	if (*gguf)
+		return ds_fail(err, -EINVAL, "%s: a directory with GGUF files; name one of them, such as %s", path,
+			       gguf);
+	return ds_fail(err, -ENOENT, "%s: no *.safetensors or *.json in it", path);
+}
+
 static int open_directory(struct ds_files *files, const char *path, struct ds_error *err)
 {
 	ds_cleanup(closedirp) DIR *d = opendir(path);
+	char gguf[NAME_MAX + 1] = "";
+	bool has_model = false;
 	struct dirent *entry;
 	int r = 0;
 
 	if (!d)
 		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
-	while (r == 0 && (entry = readdir(d)))
+	while (r == 0 && (entry = readdir(d))) {
+		has_model =
+			has_model || has_end(entry->d_name, ".safetensors") || !strcmp(entry->d_name, "tokenizer.json");
+		if (has_end(entry->d_name, ".gguf") && (!*gguf || strcmp(entry->d_name, gguf) < 0))
+			strcpy(gguf, entry->d_name);
 		if (belongs(entry))
 			r = open_one(files, dirfd(d), entry->d_name, path, err);
-	if (r == 0 && files->n == 0)
-		r = ds_fail(err, -ENOENT, "%s: no *.safetensors or *.json in it", path);
+	}
+	if (r == 0 && (files->n == 0 || (*gguf && !has_model)))
+		r = refuse_without_weights(path, gguf, err);
 	return r;
 }
 
