@@ -6,7 +6,9 @@ noinst_LIBRARIES += daemon/libdaemon.a
 daemon_libdaemon_a_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
+	daemon/bus/caller.c \
 	daemon/bus/manager.c \
+	daemon/bus/polkit.c daemon/bus/polkit.h \
 	daemon/bus/stream.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
@@ -32,6 +34,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/requests.c daemon/requests.h \
+	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)

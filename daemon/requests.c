@@ -14,7 +14,7 @@
 /* A user with at least one request. */
 struct user {
 	struct user *next;
-	uid_t uid;
+	char owner[72]; /* as its subjects' */
 	uint64_t served; /* virtual tokens */
 	size_t n_requests, n_waiting;
 };
@@ -32,6 +32,7 @@ struct ds_request {
 	uint64_t id;
 	enum request_state state;
 	struct ds_model *model; /* referenced */
+	struct ds_subject *subject; /* likewise */
 	struct user *user;
 	uint16_t type;
 	char *body;
@@ -56,13 +57,13 @@ struct ds_requests {
 
 /* Users */
 
-static struct user *get_user(struct ds_requests *all, uid_t uid)
+static struct user *get_user(struct ds_requests *all, const struct ds_subject *subject)
 {
 	uint64_t least = UINT64_MAX;
 	struct user *user;
 
 	for (user = all->users; user; user = user->next) {
-		if (user->uid == uid)
+		if (!strcmp(user->owner, subject->owner))
 			return user;
 		least = user->served < least ? user->served : least;
 	}
@@ -70,7 +71,8 @@ static struct user *get_user(struct ds_requests *all, uid_t uid)
 	if (!user)
 		return NULL;
 	/* Who comes new begins where the least served one stands: no credit for having been away. */
-	*user = (struct user){.next = all->users, .uid = uid, .served = all->users ? least : 0};
+	*user = (struct user){.next = all->users, .served = all->users ? least : 0};
+	snprintf(user->owner, sizeof(user->owner), "%s", subject->owner);
 	all->users = user;
 	return user;
 }
@@ -472,7 +474,8 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 		return -ENOMEM;
 	}
 	request->model = ds_model_ref(spec->model);
-	request->user = get_user(requests, spec->uid);
+	request->subject = ds_subject_ref(spec->subject);
+	request->user = get_user(requests, spec->subject);
 	if (!request->user) {
 		ds_request_free(request);
 		return -ENOMEM;
@@ -500,6 +503,7 @@ struct ds_request *ds_request_free(struct ds_request *request)
 	if (request->user)
 		put_user(all, request->user);
 	evbuffer_free(request->inbox);
+	ds_subject_unref(request->subject);
 	free(request->body);
 	free(request);
 	if (!all->stopping)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "models.h"
+#include "subject.h"
 
 #include <event.h>
 #include <sys/types.h>
@@ -17,7 +18,7 @@ struct ds_requests;
 struct ds_request;
 
 struct ds_request_spec {
-	uid_t uid;
+	struct ds_subject *subject; /* the request holds a reference */
 	struct ds_model *model;
 	uint16_t type; /* DS_MSG_GENERATE, DS_MSG_EVALUATE, DS_MSG_TOKENIZE or DS_MSG_RENDER */
 	char *body;    /* its JSON; ds_request_new() takes ownership, also when it fails */

@@ -8,7 +8,6 @@
  *   most, so that nobody can shut the others out: a few more are told so when they ask, and what comes on top of those
  *   is closed at once. */
 #include "server.h"
-#include "../access.h"
 #include "../log.h"
 #include "reply.h"
 
@@ -50,8 +49,8 @@ struct connection {
 	struct event *fix;    /* fires when evhttp has written by itself */
 	struct evbuffer_cb_entry *output_cb;
 	struct ds_call *call;
-	uid_t uid;
-	bool has_uid, is_refused, was_large;
+	struct ds_subject *subject; /* NULL: not known */
+	bool is_refused, was_large;
 };
 
 static const struct ds_route routes[] = {
@@ -101,6 +100,7 @@ static void free_connection(struct connection *c)
 		event_free(c->linger);
 	if (c->fix)
 		event_free(c->fix);
+	ds_subject_unref(c->subject);
 	free(c);
 }
 
@@ -161,7 +161,7 @@ static size_t count_of_user(struct connection *c)
 	size_t n = 0;
 
 	for (const struct connection *other = c->http->connections; other; other = other->next)
-		n += other->has_uid && other->uid == c->uid;
+		n += other->subject && !strcmp(other->subject->owner, c->subject->owner);
 	return n;
 }
 
@@ -175,9 +175,8 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
 	bufferevent_getcb(c->bev, NULL, NULL, NULL, &evcon);
 	c->evcon = evcon;
 	evhttp_connection_set_closecb(c->evcon, on_connection_close, c);
-	c->has_uid = ds_access_peer(bufferevent_getfd(c->bev), &c->uid) == 0;
-	n = count_of_user(c);
-	if (!c->has_uid || n > max - max / 8) {
+	n = ds_subject_new_peer(&c->subject, bufferevent_getfd(c->bev), NULL) == 0 ? count_of_user(c) : 0;
+	if (!c->subject || n > max - max / 8) {
 		evhttp_connection_free(c->evcon);
 		return;
 	}
@@ -377,9 +376,9 @@ static void route_call(struct ds_call *call)
 			       path && *path ? path : "such path");
 	else if (!found)
 		ds_reply_error(call, 405, "method_not_allowed", NULL, "%.200s does not know this HTTP method", path);
-	else if (found->is_admin && !ds_access_is_admin(call->uid))
+	else if (found->is_admin && !ds_access_is_admin(call->subject))
 		ds_reply_error(call, 403, "permission_denied", NULL,
-			       "managing models needs root or the daemon's user; you are uid %u", call->uid);
+			       "managing models needs root or the daemon's user; you are %s", call->subject->owner);
 	else
 		take_body(call);
 }
@@ -398,8 +397,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 		c = c->next;
 	if (c && call && !c->closed)
 		c->closed = event_new(http->daemon->base, fd, EV_CLOSED, on_closed, c);
-	if (!c || !call || !c->closed || ds_access_peer(fd, &call->uid) < 0 ||
-	    getrandom(&random, sizeof(random), 0) < 0) {
+	if (!c || !call || !c->closed || !c->subject || getrandom(&random, sizeof(random), 0) < 0) {
 		free(call);
 		evhttp_connection_free(evcon);
 		return;
@@ -407,6 +405,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	call->daemon = http->daemon;
 	call->req = req;
 	call->connection = c;
+	call->subject = c->subject;
 	snprintf(call->id, sizeof(call->id), "req-%016llx", (unsigned long long)random);
 	c->call = call;
 	http->n_calls++;

@@ -5,6 +5,7 @@
  * then the call is freed. */
 #pragma once
 
+#include "../access.h"
 #include "../daemon.h"
 #include "body.h"
 
@@ -16,7 +17,7 @@ struct ds_call {
 	struct ds_daemon *daemon;
 	struct evhttp_request *req;
 	struct connection *connection;
-	uid_t uid;
+	struct ds_subject *subject; /* referenced by its connection */
 	char id[40];                  /* x-request-id */
 	char name[72];                /* what stands for * in the path of the route */
 	json_t *body;                 /* an object, of routes that have one; else NULL */
