@@ -166,7 +166,7 @@ static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_st
 	r = sd_bus_message_read(m, "ss", &name, &prompt);
 	if (r < 0)
 		return r;
-	spec->model = ds_models_find(ds_bus_daemon(bus)->models, name);
+	spec->model = ds_access_find_model(ds_bus_daemon(bus), spec->subject, name);
 	if (!spec->model) {
 		sd_bus_reply_method_errorf(m, NO_SUCH_MODEL, "there is no model \"%s\"", name);
 		return 1;
@@ -191,6 +191,7 @@ static int generate(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *su
 		json_decref(spec.generate);
 		return r;
 	}
+	ds_access_limit_tokens(ds_bus_daemon(bus), subject, spec.generate);
 	json_object_set_new(spec.generate, "owner", json_string(subject->owner));
 	fd = ds_bus_stream_new(ds_bus_streams(bus), ds_bus_daemon(bus), &spec);
 	return fd < 0 ? fd : sd_bus_reply_method_return(m, "h", fd);
