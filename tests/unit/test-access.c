@@ -88,7 +88,7 @@ static void users_are_known_by_name_or_number_and_groups_too(void **state)
 	assert_false(is_in("[100000, root]", DS_WHO_GROUPS, s));
 	assert_true(is_in("[\"*\"]", DS_WHO_GROUPS, root));
 	assert_false(is_in("[]", DS_WHO_USERS, root));
-	assert_false(is_in("[no-such-user, 99999999999999999999, 4294967295]", DS_WHO_USERS, s));
+	assert_false(is_in("[no-such-user, \"99999999999999999999\", 4294967295]", DS_WHO_USERS, s));
 }
 
 static void a_key_is_no_user_whatever_it_is_called(void **state)
