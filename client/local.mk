@@ -12,6 +12,7 @@ client_libdsctl_a_SOURCES = \
 	client/verb-chat.c \
 	client/verb-config.c \
 	client/verb-inspect.c \
+	client/verb-key.c \
 	client/verb-load.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \

@@ -141,6 +141,8 @@ int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_er
 		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Manager", ds_bus_manager,
 					     bus);
 	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Keys", ds_bus_keys, bus);
+	if (r >= 0)
 		r = sd_bus_request_name_async(bus->bus, NULL, DS_BUS_NAME, 0, on_name, bus);
 	if (r >= 0) /* on whatever bus this is: the names that polkit is asked about are this bus's */
 		r = ds_polkit_new(&spec->daemon->polkit, &(struct ds_polkit_spec){bus->bus, flush, bus});

@@ -48,6 +48,8 @@ struct ds_bus_streams *ds_bus_streams(struct ds_bus *bus);
 
 /* manager.c */
 extern const sd_bus_vtable ds_bus_manager[];
+/* keys.c */
+extern const sd_bus_vtable ds_bus_keys[];
 
 /* stream.c: answers that leave by a pipe */
 struct ds_bus_streams {

@@ -1,0 +1,10 @@
+/* tcp.h - what a client by TCP must bring: a Host that is this machine, and an API key. */
+#pragma once
+
+#include "server.h"
+
+/* One call's right to be here. True: *@subject is the key's owner, referenced. Else it has been answered: 403 or 401.
+ */
+bool ds_tcp_admit(struct ds_call *call, struct ds_subject **subject);
+/* A connection that was just accepted. */
+void ds_tcp_prepare(int fd);
