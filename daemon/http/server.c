@@ -27,7 +27,7 @@
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
 #define LARGE_BODY (256u << 10)   /* of a request or an answer: what it took in pieces is given back to the system */
 #define LINGER_MS 100             /* between looks at a client that has closed its writing end alone */
-#define STRANGER_USEC 10000000    /* for the first request of a connection by TCP: nobody knows whose it is */
+#define STRANGER_S 30             /* for the first request with a key on a connection by TCP */
 #define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
 
 struct ds_http {
@@ -45,7 +45,7 @@ struct connection {
 	struct ds_http *http;
 	struct bufferevent *bev;
 	struct evhttp_connection *evcon;
-	struct event *adopt;  /* fires once, when evhttp has made its connection */
+	struct event *adopt;  /* fires when evhttp has made its connection, and by TCP again after STRANGER_S */
 	struct event *closed; /* EV_CLOSED while a call is open */
 	struct event *linger; /* looks again after a half close, which EV_CLOSED tells once only */
 	struct event *fix;    /* fires when evhttp has written by itself */
@@ -184,12 +184,18 @@ static void on_adopt(evutil_socket_t fd, short what, void *arg)
 	size_t max = max_connections(c->http), n;
 	void *evcon = NULL;
 
+	if (c->evcon) { /* the second time: a stranger has had its time */
+		if (!c->subject)
+			evhttp_connection_free(c->evcon);
+		return;
+	}
 	bufferevent_getcb(c->bev, NULL, NULL, NULL, &evcon);
 	c->evcon = evcon;
 	evhttp_connection_set_closecb(c->evcon, on_connection_close, c);
 	if (c->http->is_tcp) {
 		ds_tcp_prepare(bufferevent_getfd(c->bev));
-		set_timeouts(c, STRANGER_USEC, c->http->daemon->config->stall_usec);
+		set_timeouts(c, c->http->daemon->config->idle_usec, c->http->daemon->config->stall_usec);
+		event_add(c->adopt, &(struct timeval){.tv_sec = STRANGER_S});
 		return;
 	}
 	n = ds_subject_new_peer(&c->subject, bufferevent_getfd(c->bev), NULL) == 0 ? count_of_user(c) : 0;

@@ -36,8 +36,7 @@ static bool is_address(const char *host, bool brackets, const struct sockaddr_st
 	return IN6_IS_ADDR_V4MAPPED(v6) && !memcmp(&a4, &v6->s6_addr[12], sizeof(a4)); /* a listener at [::] */
 }
 
-/* May a client call this machine @value, "NAME", "NAME:PORT", "[ADDRESS]:PORT"? */
-static bool is_host(const struct ds_call *call, const char *value, const struct sockaddr_storage *own)
+bool ds_tcp_is_host(char *const *names, const char *value, const struct sockaddr_storage *own)
 {
 	bool brackets = value[0] == '[';
 	size_t length = brackets ? strcspn(value + 1, "]") : strcspn(value, ":");
@@ -53,8 +52,8 @@ static bool is_host(const struct ds_call *call, const char *value, const struct 
 		return true;
 	if (brackets)
 		return false;
-	for (char **name = call->daemon->config->tcp_hosts; name && *name; name++)
-		if (!strcasecmp(*name, host))
+	for (; names && *names; names++)
+		if (!strcasecmp(*names, host))
 			return true;
 	return !strcasecmp(host, "localhost");
 }
@@ -66,6 +65,7 @@ static bool hosts_are_ours(const struct ds_call *call)
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(call->req);
 	struct evhttp_connection *evcon = evhttp_request_get_connection(call->req);
 	const char *in_uri = uri ? evhttp_uri_get_host(uri) : NULL;
+	char *const *names = call->daemon->config->tcp_hosts;
 	struct sockaddr_storage own = {0};
 	socklen_t size = sizeof(own);
 	const struct evkeyval *header;
@@ -78,11 +78,11 @@ static bool hosts_are_ours(const struct ds_call *call)
 	{
 		if (strcasecmp(header->key, "Host"))
 			continue;
-		if (!is_host(call, header->value, &own))
+		if (!ds_tcp_is_host(names, header->value, &own))
 			return false;
 		found = true;
 	}
-	return found && (!in_uri || !*in_uri || is_host(call, in_uri, &own));
+	return found && (!in_uri || !*in_uri || ds_tcp_is_host(names, in_uri, &own));
 }
 
 /* The text of the key that the call brings, or "". */
