@@ -301,7 +301,7 @@ def test_a_context_that_is_not_the_models_own_is_told(fake):
     assert "context of 24576 of 131072 tokens\n" in talk
     assert talk.endswith("dsctl: warning: fake: context: something is odd\n")
     row = dsctl(fake, "status", "--no-legend")[0].splitlines()[-1]
-    assert "  24576 of 131072  " in row and row.endswith("context: something is odd")
+    assert " 24576 of 131072 " in row and row.endswith("context: something is odd")
 
 
 def test_a_nul_in_an_answer_is_passed_through(fake):

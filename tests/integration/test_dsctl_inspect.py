@@ -74,7 +74,7 @@ def test_of_several_gguf_files_in_a_directory_one_must_be_named(tmp_path):
     talk = dsctl("inspect", tmp_path, code=2)[1]
     assert talk == f"dsctl: {tmp_path}: 2 GGUF models are in it, such as a.gguf and b.gguf; the path has to name one\n"
     (tmp_path / "model.safetensors").write_text("")
-    assert "model.safetensors" in dsctl("inspect", tmp_path, code=1)[1]
+    assert "config.json" in dsctl("inspect", tmp_path, code=1)[1]
 
 
 @pytest.mark.parametrize("name, content, sentence", [
