@@ -12,13 +12,13 @@
 
 #define MAX_PLUGINS 256
 
-/* The command line: ds-loader --plugin-dir DIR --plugin NAME... */
+/* The command line: ds-loader --caller --plugin-dir DIR --plugin NAME... */
 struct command {
 	char *program;
 	const char *dir;
 	char *names[MAX_PLUGINS];
 	size_t n_names;
-	const char *argv[3 + 2 * MAX_PLUGINS + 1];
+	const char *argv[4 + 2 * MAX_PLUGINS + 1];
 };
 
 static void command_deinit(struct command *c)
@@ -90,6 +90,7 @@ static int make_command(struct command *c, struct ds_error *err)
 		return r;
 	qsort(c->names, c->n_names, sizeof(c->names[0]), by_name);
 	c->argv[n++] = c->program;
+	c->argv[n++] = "--caller";
 	c->argv[n++] = "--plugin-dir";
 	c->argv[n++] = c->dir;
 	for (size_t i = 0; i < c->n_names; i++) {
