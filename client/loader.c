@@ -211,7 +211,7 @@ int ds_loader_run(const struct ds_loader_call *call, json_t **answer, struct ds_
 	if (r < 0)
 		return ds_fail(err, r, "no channel for ds-loader: %s", strerror(-r));
 	socket = sockets[0];
-	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET);
+	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET, NULL);
 	close(sockets[1]);
 	if (r < 0)
 		return ds_fail(err, -EREMOTEIO, "%s: %s", command.program, strerror(-r));

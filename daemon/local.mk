@@ -10,6 +10,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/stream.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
+	daemon/confine.c daemon/confine.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
 	daemon/helpers.c daemon/helpers.h \

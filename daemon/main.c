@@ -1,5 +1,6 @@
 /* main.c - deepseekd from its start to its end: a table of contents of the broker. */
 #include "bus/bus.h"
+#include "confine.h"
 #include "daemon.h"
 #include "http/server.h"
 #include "listen.h"
@@ -472,6 +473,7 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
 	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1};
+	struct ds_error err;
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */
@@ -483,6 +485,10 @@ int main(int argc, char **argv)
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)
 		return r < 0 ? 2 : 0;
+	if (ds_confine_broker(&err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		return 1;
+	}
 	if (load_config(&p.options, &p.daemon.config) < 0)
 		return 1;
 	return run(&p);
