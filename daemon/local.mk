@@ -8,6 +8,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/bus.c daemon/bus/bus.h \
 	daemon/bus/manager.c \
 	daemon/bus/stream.c \
+	daemon/commands.c daemon/commands.h \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
 	daemon/confine.c daemon/confine.h \
@@ -32,6 +33,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
+	daemon/pressure.c daemon/pressure.h \
 	daemon/requests.c daemon/requests.h \
 	daemon/units.c daemon/units.h \
 	daemon/yaml.c daemon/yaml.h

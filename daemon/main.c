@@ -7,6 +7,7 @@
 #include "log.h"
 #include "options.h"
 #include "plugins.h"
+#include "pressure.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -26,6 +27,7 @@ struct program {
 	struct ds_daemon daemon;
 	struct ds_http *http;
 	struct ds_bus *bus; /* NULL: none */
+	struct ds_pressure *pressure; /* NULL: unwatched */
 	int listen_fd;
 	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
 	struct event *signals[4], *stop_timer, *stop_poll;
@@ -319,6 +321,7 @@ static void deinit_program(struct program *p)
 	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
 	ds_http_free(p->http);
 	ds_bus_free(p->bus);
+	ds_pressure_free(p->pressure);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
 	ds_jobs_free(p->daemon.jobs);
@@ -417,6 +420,13 @@ static int join_bus(struct program *p, struct ds_error *err)
 	return r;
 }
 
+static void on_pressure(void *arg)
+{
+	struct program *p = arg;
+
+	ds_models_relieve(p->daemon.models);
+}
+
 static int run(struct program *p)
 {
 	struct ds_error err;
@@ -434,6 +444,8 @@ static int run(struct program *p)
 	}
 	if (r >= 0)
 		r = join_bus(p, &err);
+	if (r >= 0)
+		r = ds_pressure_new(&p->pressure, p->daemon.base, on_pressure, p, &err);
 	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
