@@ -60,7 +60,7 @@ struct ds_model {
 
 	uint64_t n_loads, n_engine_starts;
 	unsigned n_running;
-	uint64_t used_ms; /* when a request of it began or ended */
+	uint64_t last_use; /* counts up over all models, whenever a request begins or ends */
 };
 
 struct ds_models {
@@ -69,6 +69,7 @@ struct ds_models {
 	struct ds_model *list;
 	bool stopping;
 	unsigned stop_s;
+	uint64_t n_uses;
 	uint64_t short_until_ms; /* of memory: nothing is loaded before */
 	uint64_t n_oom_kills;
 };
@@ -511,7 +512,7 @@ bool ds_model_has_slot(const struct ds_model *model)
 void ds_model_begin(struct ds_model *model)
 {
 	model->n_running++;
-	model->used_ms = now_ms();
+	model->last_use = ++model->all->n_uses;
 }
 
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size)
@@ -523,7 +524,7 @@ void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, cons
 void ds_model_end(struct ds_model *model, bool finished)
 {
 	model->n_running--;
-	model->used_ms = now_ms();
+	model->last_use = ++model->all->n_uses;
 	if (finished)
 		model->n_barren = 0;
 	ds_model_ref(model);
@@ -735,7 +736,7 @@ void ds_models_relieve(struct ds_models *models)
 		ds_log(LOG_WARNING, "memory is short: nothing is loaded, and models that nobody uses go");
 	models->short_until_ms = now_ms() + SHORT_MS;
 	for (struct ds_model *m = models->list; m; m = m->next)
-		if (m->state == DS_MODEL_READY && m->n_running == 0 && (!oldest || m->used_ms < oldest->used_ms))
+		if (m->state == DS_MODEL_READY && m->n_running == 0 && (!oldest || m->last_use < oldest->last_use))
 			oldest = m;
 	if (!oldest)
 		return;

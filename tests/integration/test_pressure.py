@@ -1,4 +1,5 @@
 """Under memory pressure nothing is loaded and idle models go, the one that was used longest ago first."""
+import contextlib
 import os
 import pathlib
 
@@ -7,7 +8,7 @@ import pytest
 from deepseekd import until
 from null_daemon import CHAT, NullDaemon, chat
 
-IMAGE = 256 << 20
+IMAGE = 512 << 20
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def available():
 
 
 def test_the_memory_of_a_dropped_model_comes_back(pressed):
-    if available() < 8 * IMAGE:
-        pytest.skip("not enough memory for an image of 256 MiB")
+    if available() < 6 * IMAGE:
+        pytest.skip("not enough memory for an image of 512 MiB")
     daemon, press = pressed
     daemon.write_model({"name": "one", "path": "one"}, weights=IMAGE, fill=True)
     # Others use this machine too: what they take meanwhile is not the daemon's, so a few times must do.
@@ -75,6 +76,7 @@ def test_the_memory_of_a_dropped_model_comes_back(pressed):
         before = available()
         press()
         until("it to be gone", lambda: state(daemon, "one") == "absent")
-        if available() - before >= 0.95 * IMAGE:
+        with contextlib.suppress(AssertionError):
+            until("its memory", lambda: available() - before >= 0.95 * IMAGE, patience=3)
             return
     raise AssertionError(f"{available() - before} bytes came back of {IMAGE}")

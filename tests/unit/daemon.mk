@@ -13,5 +13,5 @@ tests_unit_test_config_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS) -DVENDOR_F
 tests_unit_test_config_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 
 tests_unit_test_pressure_SOURCES = tests/unit/test-pressure.c
-tests_unit_test_pressure_CPPFLAGS = $(daemon_cppflags) -I$(top_srcdir)/daemon $(CMOCKA_CFLAGS)
+tests_unit_test_pressure_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
 tests_unit_test_pressure_LDADD = $(daemon_libs) $(CMOCKA_LIBS)

@@ -1,5 +1,5 @@
 /* test-pressure.c - what systemd says of memory pressure is decoded, what is watched is heard, and kills are counted. */
-#include "pressure.h"
+#include "../../daemon/pressure.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
