@@ -1,7 +1,7 @@
 /* helper-main.h - how every helper starts: arguments, plugins, one thread, sandbox, serve. In this order.
  *
  *   PROGRAM --plugin-dir DIR --plugin NAME...                        the broker's socket is descriptor 3
- *   PROGRAM --caller --plugin-dir DIR --plugin NAME...               the same, of dsctl: as its user, who may want a file
+ *   PROGRAM --caller --plugin-dir DIR --plugin NAME...               the same for dsctl, as its user
  *   PROGRAM --describe-plugins --plugin-dir DIR --plugin NAME...     JSON about all of them on standard output
  *
  * Nothing starts a thread before the sandbox is entered: the environment that ds_sandbox_prepare() fixes says so to

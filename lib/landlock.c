@@ -1,5 +1,5 @@
-/* landlock.c - rulesets without a rule: what they handle is forbidden. The system calls have no wrappers, and headers of
- * older kernels lack the newer fields, so that the struct is spelled out here. */
+/* landlock.c - rulesets without a rule: what they handle is forbidden. The system calls have no wrappers, and headers
+ * of older kernels lack the newer fields, so that the struct is spelled out here. */
 #include "landlock.h"
 
 #include <string.h>
@@ -37,7 +37,8 @@ static int restrict_self(const struct ruleset *ruleset, struct ds_error *err)
 
 int ds_landlock_nothing(struct ds_error *err)
 {
-	static const unsigned n_rights[] = {0, 13, 14, 15, 15, 16}; /* 2: linking elsewhere; 3: truncate; 5: ioctl of devices */
+	/* By ABI; 2 added linking elsewhere, 3 truncating, 5 ioctl of devices. */
+	static const unsigned n_rights[] = {0, 13, 14, 15, 15, 16};
 	long version = abi();
 	const struct ruleset ruleset = {
 		.files = (1ull << n_rights[version < 5 ? version : 5]) - 1,
