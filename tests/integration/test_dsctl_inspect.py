@@ -60,6 +60,7 @@ def test_a_person_reads_the_same_in_words():
 def test_what_is_not_there_is_exit_code_4(tmp_path):
     assert "nowhere" in dsctl("inspect", tmp_path / "nowhere", code=4)[1]
     assert "no *.safetensors" in dsctl("inspect", tmp_path, code=4)[1]
+    assert "inspect takes the path" in dsctl("inspect", "tiny-r1", code=4)[1]
 
 
 def test_a_family_has_the_name_that_people_know_it_by():
@@ -74,7 +75,7 @@ def test_of_a_directory_of_gguf_files_one_must_be_named(tmp_path):
     talk = dsctl("inspect", tmp_path, code=2)[1]
     assert talk == f"dsctl: {tmp_path}: a directory with GGUF files; name one of them, such as a.gguf\n"
     (tmp_path / "model.safetensors").write_text("")
-    assert "model.safetensors" in dsctl("inspect", tmp_path, code=1)[1]
+    assert "config.json: " in dsctl("inspect", tmp_path, code=1)[1]
 
 
 @pytest.mark.parametrize("name, content, sentence", [
