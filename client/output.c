@@ -44,9 +44,12 @@ int ds_table_print(const struct ds_table *t, bool legend, struct ds_error *err)
 
 	if (t->failed || t->n_columns > DS_TABLE_COLUMNS)
 		return ds_fail(err, -ENOMEM, "no memory for a table");
-	for (size_t i = first; i < t->n_cells; i++)
-		if (width(t->cells[i]) > widths[i % t->n_columns])
-			widths[i % t->n_columns] = width(t->cells[i]);
+	for (size_t i = first; i < t->n_cells; i++) {
+		size_t n = t->cells[i][0] ? width(t->cells[i]) : 1;
+
+		if (n > widths[i % t->n_columns])
+			widths[i % t->n_columns] = n;
+	}
 	for (size_t i = first; i < t->n_cells; i++) {
 		const char *cell = t->cells[i][0] ? t->cells[i] : "-";
 		size_t column = i % t->n_columns;
@@ -57,6 +60,19 @@ int ds_table_print(const struct ds_table *t, bool legend, struct ds_error *err)
 			printf("%s%*s", cell, (int)(widths[column] - width(cell)) + 2, "");
 	}
 	return 0;
+}
+
+const char *ds_output_context(char *text, size_t size, const json_t *model)
+{
+	json_int_t context = json_integer_value(json_object_get(model, "context"));
+	json_int_t own = json_integer_value(json_object_get(model, "context_limit"));
+
+	*text = '\0';
+	if (context > 0 && own > 0 && own != context)
+		snprintf(text, size, "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT, context, own);
+	else if (context > 0)
+		snprintf(text, size, "%" JSON_INTEGER_FORMAT, context);
+	return text;
 }
 
 const char *ds_output_size(char *text, size_t size, double bytes)

@@ -73,9 +73,7 @@ def test_of_a_directory_of_gguf_files_one_must_be_named(tmp_path):
     for name in ("config.json", "b.gguf", "a.gguf"):
         (tmp_path / name).write_text("{}")
     talk = dsctl("inspect", tmp_path, code=2)[1]
-    assert talk == f"dsctl: {tmp_path}: a directory with GGUF files; name one of them, such as a.gguf\n"
-    (tmp_path / "model.safetensors").write_text("")
-    assert "config.json: " in dsctl("inspect", tmp_path, code=1)[1]
+    assert "a.gguf" in talk and "b.gguf" in talk and talk.count("\n") == 1
 
 
 @pytest.mark.parametrize("name, content, sentence", [
