@@ -189,6 +189,9 @@ static int send(struct loader *l, uint16_t type, const void *data, size_t size, 
 {
 	int r = ds_message_send(l->socket, type, 0, data, size, NULL, 0);
 
+	if (r == -EMSGSIZE)
+		return ds_fail(err, -EFBIG, "the answer of %zu bytes is longer than what can be sent at once (%u MiB)", size,
+			       DS_MESSAGE_MAX >> 20);
 	return r < 0 ? ds_fail(err, r, "message %u cannot be sent: %s", type, strerror(-r)) : 0;
 }
 
