@@ -63,11 +63,22 @@ def read_expected(path):
     return [(f[0], f[1]) for f in fields if len(f) == 2]
 
 
+def read_system(results):
+    """Packages and the booted system; what a machine cannot boot is skipped as a whole, and the log says why."""
+    if (results / "system.skipped").exists():
+        reason = (results / "system.log").read_text(errors="replace").strip().rpartition("\n")[2]
+        return [Result("system", reason, SKIPPED)]
+    return read_junit("system", results / "system.xml")
+
+
 def read_suites(build, results):
-    for suite, read in (("check", lambda: read_check(build)),
-                        ("oracle", lambda: read_junit("oracle", results / "oracle.xml")),
-                        ("integration", lambda: read_junit("integration", results / "integration.xml")),
-                        ("npm", lambda: read_tap("npm", results / "npm.tap"))):
+    suites = [("check", lambda: read_check(build)),
+              ("oracle", lambda: read_junit("oracle", results / "oracle.xml")),
+              ("integration", lambda: read_junit("integration", results / "integration.xml")),
+              ("npm", lambda: read_tap("npm", results / "npm.tap"))]
+    if (results / "system.log").exists():
+        suites.append(("system", lambda: read_system(results)))
+    for suite, read in suites:
         try:
             found = list(read())
         except (OSError, xml.etree.ElementTree.ParseError) as error:
