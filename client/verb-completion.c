@@ -47,8 +47,8 @@ static unsigned kind_of(const char *name)
 	return kind;
 }
 
-/* The next argument of the usage at @*at, which moves on; false at its end. An option and its value are none. */
-static bool next_argument(const char **at, struct argument *out)
+/* The next argument of the usage of @verb at @*at, which moves on; false at its end. An option and its value are none. */
+static bool next_argument(const struct ds_verb *verb, const char **at, struct argument *out)
 {
 	bool skip = false;
 
@@ -62,7 +62,8 @@ static bool next_argument(const char **at, struct argument *out)
 				out->name[n++] = p[i];
 		p += length;
 		if (!option && !skip) {
-			out->kind = kind_of(out->name);
+			/* The NAME that "key add" takes is that of a key. */
+			out->kind = kind_of(out->name) & (strchr(verb->name, ' ') ? ~(unsigned)KIND_MODEL : ~0u);
 			*at = p;
 			return true;
 		}
@@ -178,7 +179,7 @@ static void bash_print_arguments(void)
 		const char *at = (*v)->usage;
 		struct argument a;
 
-		for (unsigned i = 0; next_argument(&at, &a); i++)
+		for (unsigned i = 0; next_argument(*v, &at, &a); i++)
 			if (a.repeats)
 				printf("\t'%s '*) kind=%u ;;\n", (*v)->name, a.kind);
 			else
@@ -267,7 +268,7 @@ static void zsh_print_verb(const struct ds_verb *verb)
 
 	printf("\t'%s') arguments=(\n", verb->name);
 	zsh_print_flags(verb->flags);
-	for (unsigned i = 1; next_argument(&at, &a); i++) {
+	for (unsigned i = 1; next_argument(verb, &at, &a); i++) {
 		if (a.repeats)
 			printf("\t\t'*:%s:%s'\n", a.name, zsh_action(a.kind));
 		else
@@ -409,7 +410,7 @@ static void fish_print_verb(const struct ds_verb *verb)
 	puts("'");
 	if (space)
 		printf("complete -c dsctl -n '__dsctl_at -x' -a %.*s\n", (int)(space - verb->name), verb->name);
-	while (next_argument(&at, &a))
+	while (next_argument(verb, &at, &a))
 		kind |= a.kind;
 	if (kind != KIND_OTHER) {
 		printf("complete -c dsctl -n '__dsctl_at %s'", verb->name);
