@@ -51,7 +51,7 @@ static int render(struct ds_client *client, const void *options, char *const *ar
 }
 
 static const struct ds_flag flags[] = {
-	{"dialect", 'd', DS_FLAG_TEXT, offsetof(struct options, dialect), "NAME",
+	{"dialect", 'd', DS_FLAG_TEXT, offsetof(struct options, dialect), "DIALECT",
 	 "write it in this dialect, not in the one that the chat template shows"},
 	{0},
 };
