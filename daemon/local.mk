@@ -49,7 +49,8 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
 
-daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) $(SECCOMP_LIBS)
+daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) \
+	$(SECCOMP_LIBS)
 
 sbin_PROGRAMS += deepseekd
 deepseekd_SOURCES = daemon/main.c

@@ -451,13 +451,6 @@ static int join_bus(struct program *p, struct ds_error *err)
 	return r;
 }
 
-static void on_pressure(void *arg)
-{
-	struct program *p = arg;
-
-	ds_models_relieve(p->daemon.models);
-}
-
 /* The keys are there without TCP too, so that they can be made before. */
 static int open_tcp(struct program *p, struct ds_error *err)
 {
@@ -468,6 +461,13 @@ static int open_tcp(struct program *p, struct ds_error *err)
 	if (r == 0 && p->daemon.config->tcp[0])
 		r = p->tcp_fd = ds_listen_tcp(p->daemon.config, err);
 	return r < 0 ? r : 0;
+}
+
+static void on_pressure(void *arg)
+{
+	struct program *p = arg;
+
+	ds_models_relieve(p->daemon.models);
 }
 
 static int run(struct program *p)

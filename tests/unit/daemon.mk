@@ -6,7 +6,7 @@ TESTS += $(daemon_tests)
 endif
 
 tests_unit_test_access_SOURCES = tests/unit/test-access.c
-tests_unit_test_access_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
+tests_unit_test_access_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS) -DPOLICY_FILE='"$(srcdir)/etc/org.deepseekd1.policy"'
 tests_unit_test_access_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 
 tests_unit_test_body_SOURCES = tests/unit/test-body.c
