@@ -1,5 +1,6 @@
 /* helpers.c - starts, feeds, watches and reaps helper processes. */
 #include "helpers.h"
+#include "groups.h"
 #include "log.h"
 #include "sandbox.h"
 #include "spawn-helper.h"
@@ -42,6 +43,7 @@ struct ds_helper {
 struct ds_helpers {
 	struct event_base *base;
 	struct event *child;
+	struct ds_groups *groups; /* NULL: all stay in the broker's */
 	struct ds_helper *list;
 };
 
@@ -290,6 +292,7 @@ int ds_helper_start(struct ds_helper **out, struct ds_helpers *helpers, const ch
 		return ds_fail(err, r, "%s cannot be executed: %s", argv[0], strerror(-r));
 	}
 	h->pid = r;
+	ds_groups_add(helpers->groups, h->name, h->pid);
 	h->next = helpers->list;
 	helpers->list = h;
 	ds_log(LOG_DEBUG, "%s started, pid %d", h->name, (int)h->pid);
@@ -304,6 +307,7 @@ static void end_helper(struct ds_helper *h, int status)
 	bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !h->reason[0];
 	int r = 1;
 
+	ds_groups_remove(h->pool->groups, h->name, h->pid);
 	h->pid = -1;
 	h->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	for (int i = 0; i < MESSAGES_LEFT && r > 0 && h->fd >= 0; i++)
@@ -344,6 +348,7 @@ static void on_child(evutil_socket_t fd, short what, void *arg)
 int ds_helpers_new(struct ds_helpers **out, struct event_base *base, struct ds_error *err)
 {
 	struct ds_helpers *pool = calloc(1, sizeof(*pool));
+	int r;
 
 	if (!pool)
 		return ds_fail(err, -ENOMEM, "no memory");
@@ -352,6 +357,11 @@ int ds_helpers_new(struct ds_helpers **out, struct event_base *base, struct ds_e
 	if (!pool->child || event_add(pool->child, NULL) < 0) {
 		free(pool);
 		return ds_fail(err, -ENOMEM, "no memory");
+	}
+	r = ds_groups_new(&pool->groups, "/proc/self/cgroup", "/sys/fs/cgroup", err);
+	if (r < 0) {
+		ds_helpers_free(pool);
+		return r;
 	}
 	*out = pool;
 	return 0;
@@ -371,6 +381,7 @@ struct ds_helpers *ds_helpers_free(struct ds_helpers *helpers)
 		end_helper(h, status);
 	}
 	event_free(helpers->child);
+	ds_groups_free(helpers->groups);
 	free(helpers);
 	return NULL;
 }

@@ -18,6 +18,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/confine.c daemon/confine.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
+	daemon/groups.c daemon/groups.h \
 	daemon/helpers.c daemon/helpers.h \
 	daemon/http/admin.c \
 	daemon/http/body.c daemon/http/body.h \

@@ -70,9 +70,8 @@ struct ds_models {
 	struct ds_model *list;
 	bool stopping;
 	unsigned stop_s;
-	uint64_t n_uses;
 	uint64_t short_until_ms; /* of memory: nothing is loaded before */
-	uint64_t n_oom_kills;
+	uint64_t n_uses, n_oom_kills;
 };
 
 static void start_engine(struct ds_model *model);

@@ -106,7 +106,8 @@ static int open_file(const char *path, const void *trigger, size_t size, bool *i
 	return ds_steal_fd(&fd);
 }
 
-/* The memory.pressure of the group of version 2 that this process is in. */
+/* The memory.pressure of the group of version 2 that this process is in; if that is groups.c's, of the one that has the
+ * helpers too. */
 static bool own_group(char *path, size_t size)
 {
 	FILE *file = fopen("/proc/self/cgroup", "re");
@@ -114,7 +115,12 @@ static bool own_group(char *path, size_t size)
 	bool found = false;
 
 	while (file && !found && fgets(line, sizeof(line), file)) {
+		char *slash;
+
 		line[strcspn(line, "\n")] = '\0';
+		slash = strrchr(line, '/');
+		if (slash && !strcmp(slash, "/broker"))
+			*slash = '\0';
 		found = !strncmp(line, "0::", 3) && strcmp(line, "0::/") &&
 			(size_t)snprintf(path, size, "/sys/fs/cgroup%s/memory.pressure", line + 3) < size;
 	}
