@@ -12,13 +12,13 @@
 
 #define MAX_PLUGINS 256
 
-/* The command line: ds-loader --plugin-dir DIR --plugin NAME... */
+/* The command line: ds-loader --caller --plugin-dir DIR --plugin NAME... */
 struct command {
 	char *program;
 	const char *dir;
 	char *names[MAX_PLUGINS];
 	size_t n_names;
-	const char *argv[3 + 2 * MAX_PLUGINS + 1];
+	const char *argv[4 + 2 * MAX_PLUGINS + 1];
 };
 
 static void command_deinit(struct command *c)
@@ -90,6 +90,7 @@ static int make_command(struct command *c, struct ds_error *err)
 		return r;
 	qsort(c->names, c->n_names, sizeof(c->names[0]), by_name);
 	c->argv[n++] = c->program;
+	c->argv[n++] = "--caller";
 	c->argv[n++] = "--plugin-dir";
 	c->argv[n++] = c->dir;
 	for (size_t i = 0; i < c->n_names; i++) {
@@ -210,7 +211,7 @@ int ds_loader_run(const struct ds_loader_call *call, json_t **answer, struct ds_
 	if (r < 0)
 		return ds_fail(err, r, "no channel for ds-loader: %s", strerror(-r));
 	socket = sockets[0];
-	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET);
+	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET, NULL);
 	close(sockets[1]);
 	if (r < 0)
 		return ds_fail(err, -EREMOTEIO, "%s: %s", command.program, strerror(-r));

@@ -82,7 +82,7 @@ static inline void ds_config_unrefp(struct ds_config **p)
 /* Would both load the same model in the same way? */
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b);
 
-/* Do the options of plugins and the sampling of models exist, and are they in bounds? @catalog is what
+/* Do the options of plugins and the sampling of models exist, and are they in bounds; do backends and dialects exist? @catalog is what
  * `ds-loader --describe-plugins` says. Adds to @problems. */
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems);
 

@@ -279,7 +279,7 @@ static void on_model_change(void *arg, struct ds_model *model)
 
 	switch (ds_model_get_state(model)) {
 	case DS_MODEL_FAILED:
-		fail_waiting(all, model, "model_failed", ds_model_get_reason(model));
+		fail_waiting(all, model, ds_model_get_failure(model), ds_model_get_reason(model));
 		break;
 	case DS_MODEL_READY:
 		dispatch(all, model);
@@ -471,7 +471,7 @@ static void admit(struct ds_request *request)
 	if (ds_model_get_state(request->model) == DS_MODEL_FAILED) {
 		snprintf(message, sizeof(message), "the model cannot be loaded: %.240s",
 			 ds_model_get_reason(request->model));
-		fail(request, "model_failed", message);
+		fail(request, ds_model_get_failure(request->model), message);
 		return;
 	}
 	if (!request->user->is_admin && all->user_queue > 0 && request->user->n_waiting >= all->user_queue) {

@@ -1,5 +1,6 @@
 # One fragment a test.
 include tests/bench/local.mk
+include tests/forbidden/local.mk
 include tests/fuzz/local.mk
 include tests/null-engine/local.mk
 include tests/oracle/local.mk
