@@ -7,9 +7,18 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
 	daemon/bus/caller.c \
+	daemon/bus/errors.c \
+	daemon/bus/inhibit.c \
 	daemon/bus/manager.c \
+	daemon/bus/model.c \
+	daemon/bus/object.c \
+	daemon/bus/objects.c \
+	daemon/bus/options.c \
+	daemon/bus/parts.h \
 	daemon/bus/polkit.c daemon/bus/polkit.h \
+	daemon/bus/request.c \
 	daemon/bus/stream.c \
+	daemon/bus/whole.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
 	daemon/daemon.h \
@@ -34,6 +43,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/requests.c daemon/requests.h \
+	daemon/sampling.c daemon/sampling.h \
 	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
 	daemon/yaml.c daemon/yaml.h

@@ -62,6 +62,8 @@ struct ds_models {
 	struct ds_models_spec spec;
 	struct ds_config *config; /* referenced: the newest */
 	struct ds_model *list;
+	void (*observe)(void *arg);
+	void *observe_arg;
 	bool stopping;
 	unsigned stop_s;
 };
@@ -81,6 +83,12 @@ static bool is_settled(const struct ds_model *model)
 	return model->state != DS_MODEL_LOADING && model->state != DS_MODEL_UNLOADING;
 }
 
+static void observed(const struct ds_models *models)
+{
+	if (models->observe)
+		models->observe(models->observe_arg);
+}
+
 /* Tell those who wait for this model, and the requests. A callback may end the life of anything but @model. */
 static void changed(struct ds_model *model)
 {
@@ -93,6 +101,7 @@ static void changed(struct ds_model *model)
 		free(wait);
 	}
 	model->all->spec.events->on_change(model->all->spec.arg, model);
+	observed(model->all);
 	ds_model_unref(model);
 }
 
@@ -729,7 +738,14 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 		if (config->models[i].preload)
 			ds_model_load(model, false);
 	}
+	observed(models);
 	return 0;
+}
+
+void ds_models_observe(struct ds_models *models, void (*fn)(void *arg), void *arg)
+{
+	models->observe = fn;
+	models->observe_arg = arg;
 }
 
 void ds_models_stop(struct ds_models *models, unsigned seconds)
