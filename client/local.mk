@@ -2,6 +2,7 @@
 noinst_LIBRARIES += client/libdsctl.a
 client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
+	client/bus.c client/bus.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
 	client/options.c client/options.h \
@@ -21,10 +22,10 @@ client_libdsctl_a_SOURCES = \
 	client/verb-tokenize.c \
 	client/verb-verify.c \
 	client/verb.h
-client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
+client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
 	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"'
 
 bin_PROGRAMS += dsctl
 dsctl_SOURCES = client/main.c
 dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
-dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)
+dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS)

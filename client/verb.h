@@ -30,6 +30,9 @@ struct ds_flag {
 struct ds_client {
 	struct ds_http *http;
 	const char *socket;
+	const char *bus;  /* --bus, or NULL */
+	bool is_system;   /* the socket is the system's, and nobody named it */
+	bool no_ask_password;
 	bool json;      /* print JSON */
 	bool legend;    /* print the heads of tables */
 	double timeout; /* seconds; 0: none */

@@ -9,6 +9,7 @@
 #include "subject.h"
 
 struct ds_daemon;
+struct ds_model;
 struct ds_polkit;
 struct ds_access_check;
 
@@ -24,9 +25,9 @@ enum ds_action {
 };
 
 struct ds_action_info {
-	const char *id;          /* "org.deepseekd1.use" */
-	const char *what;        /* for sentences: "loading and unloading models" */
-	bool without_authority;  /* where no polkit runs, everybody on the bus may */
+	const char *id;         /* "org.deepseekd1.use" */
+	const char *what;       /* for sentences: "loading and unloading models" */
+	bool without_authority; /* where no polkit runs, everybody on the bus may */
 };
 
 extern const struct ds_action_info ds_actions[DS_N_ACTIONS];
@@ -57,3 +58,11 @@ struct ds_access_check *ds_access_cancel(struct ds_access_check *check);
 
 /* Root and the daemon's own user may do everything; nobody with an API key is either. */
 bool ds_access_is_admin(const struct ds_subject *subject);
+
+/* May @subject use this model, as the configuration in force says? */
+bool ds_access_may_use(const struct ds_daemon *daemon, const struct ds_subject *subject, const struct ds_model *model);
+/* As ds_models_find(); a model that @subject may not use is as if it were not there. */
+struct ds_model *ds_access_find_model(const struct ds_daemon *daemon, const struct ds_subject *subject,
+				      const char *name);
+/* Put the limit of tokens into @generate, which has or has no max_tokens. */
+void ds_access_limit_tokens(const struct ds_daemon *daemon, const struct ds_subject *subject, json_t *generate);

@@ -379,11 +379,37 @@ struct ds_config *ds_config_unref(struct ds_config *config)
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b)
 {
 	json_t *left = ds_config_to_json(a->tree), *right = ds_config_to_json(b->tree);
-	bool same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
+	bool same;
 
+	json_object_del(left, "access"); /* who may use it changes nothing of what is loaded */
+	json_object_del(right, "access");
+	same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
 	json_decref(left);
 	json_decref(right);
 	return same;
+}
+
+static void warn_access(const struct ds_yaml *tree, struct ds_problems *warnings)
+{
+	const struct ds_yaml *access = ds_yaml_get(tree, "access");
+
+	if (!access)
+		return;
+	ds_who_warn(DS_WHO_USERS, ds_yaml_get(access, "users"), "access.users", warnings);
+	ds_who_warn(DS_WHO_GROUPS, ds_yaml_get(access, "groups"), "access.groups", warnings);
+}
+
+void ds_config_warn(const struct ds_config *config, struct ds_problems *warnings)
+{
+	const struct ds_yaml *listen = ds_yaml_get(config->tree, "listen");
+	gid_t gid;
+
+	warn_access(config->tree, warnings);
+	if (config->group[0] && !ds_who_group(config->group, &gid))
+		ds_problem(warnings, ds_yaml_get(listen, "group"), "listen.group", "there is no group \"%.100s\"",
+			   config->group);
+	for (size_t i = 0; i < config->n_models; i++)
+		warn_access(config->models[i].tree, warnings);
 }
 
 static bool option_fits(const json_t *option, const struct ds_yaml *node, char allowed[96])

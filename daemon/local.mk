@@ -46,6 +46,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/sampling.c daemon/sampling.h \
 	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
+	daemon/who.c daemon/who.h \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
 

@@ -46,6 +46,20 @@ static void log_problems(const struct ds_problems *problems)
 		ds_log(LOG_ERR, "%s", problems->lines[i]);
 }
 
+/* What is not wrong, but most likely not meant. */
+static void warn(const struct ds_options *options, const struct ds_config *config)
+{
+	ds_cleanup(ds_problems_deinit) struct ds_problems warnings = {0};
+
+	ds_config_warn(config, &warnings);
+	for (size_t i = 0; i < warnings.n; i++) {
+		if (options->check_config)
+			fprintf(stderr, "warning: %s\n", warnings.lines[i]);
+		else
+			ds_log(LOG_WARNING, "%s", warnings.lines[i]);
+	}
+}
+
 static int load_config(const struct ds_options *options, struct ds_config **out)
 {
 	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
@@ -55,6 +69,8 @@ static int load_config(const struct ds_options *options, struct ds_config **out)
 		fprintf(stderr, "%s\n", problems.lines[i]);
 	if (!options->check_config)
 		log_problems(&problems);
+	if (r == 0)
+		warn(options, *out);
 	return r;
 }
 
@@ -83,7 +99,7 @@ static int apply_config(struct program *p, struct ds_config *config, struct ds_e
 	ds_config_unref(p->daemon.config);
 	p->daemon.config = config;
 	set_log_level(config);
-	ds_requests_set_queue(p->daemon.requests, (size_t)config->queue);
+	ds_requests_configure(p->daemon.requests, config);
 	if (p->http)
 		ds_http_configure(p->http);
 	return ds_models_apply(p->daemon.models, config, err);

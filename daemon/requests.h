@@ -42,7 +42,8 @@ DS_DEFINE_FREEP(ds_requests)
 /* What ds_models_new() needs, with @requests as the argument. */
 extern const struct ds_models_events ds_requests_models_events;
 
-void ds_requests_set_queue(struct ds_requests *requests, size_t n_waiting_max);
+/* Follow the limits of @config. */
+void ds_requests_configure(struct ds_requests *requests, const struct ds_config *config);
 /* From now on nothing is admitted; what waits fails. */
 void ds_requests_stop(struct ds_requests *requests);
 /* What still runs fails. */

@@ -98,8 +98,9 @@ static void on_access(void *arg, enum ds_access answer, const char *why)
 		proceed(q);
 	} else {
 		sd_bus_reply_method_errorf(q->message,
-					   answer == DS_ACCESS_NEEDS_DIALOG ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
-									    : SD_BUS_ERROR_ACCESS_DENIED,
+					   answer == DS_ACCESS_NEEDS_DIALOG
+						   ? SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED
+						   : SD_BUS_ERROR_ACCESS_DENIED,
 					   "%s", why);
 		ds_bus_flush(q->bus);
 	}
@@ -109,11 +110,8 @@ static void on_access(void *arg, enum ds_access answer, const char *why)
 static void check(struct question *q)
 {
 	const char *details[2 * 8 + 1] = {0};
-	struct ds_access_question access = {.subject = q->subject,
-					    .action = q->action,
-					    .details = details,
-					    .then = on_access,
-					    .arg = q};
+	struct ds_access_question access = {
+		.subject = q->subject, .action = q->action, .details = details, .then = on_access, .arg = q};
 
 	for (size_t i = 0; i < json_array_size(q->details) && i + 1 < DS_ARRAY_SIZE(details); i++)
 		details[i] = json_string_value(json_array_get(q->details, i));

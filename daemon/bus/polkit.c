@@ -20,8 +20,8 @@ struct ds_access_check {
 	struct ds_polkit *polkit;
 	struct ds_subject *subject; /* referenced */
 	enum ds_action action;
-	char *key;                  /* what a grant is remembered by */
-	json_t *details;            /* {key: text} */
+	char *key;       /* what a grant is remembered by */
+	json_t *details; /* {key: text} */
 	bool interactive, in_dialog;
 	uint64_t generation; /* of the authority's state, when it was asked */
 	char cancellation[32];
@@ -136,9 +136,9 @@ static int on_caller_gone(sd_bus_message *m, void *userdata, sd_bus_error *error
 
 static void on_error(struct ds_access_check *check, const sd_bus_error *error)
 {
-	bool is_absent = sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
-						"org.freedesktop.systemd1.NoSuchUnit",
-						"org.freedesktop.systemd1.UnitMasked");
+	bool is_absent =
+		sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+				       "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked");
 
 	if (is_absent && ds_actions[check->action].without_authority)
 		answer(check, DS_ACCESS_GRANTED, "");
@@ -217,7 +217,8 @@ static int ask(struct ds_access_check *check, bool with_dialog)
 		r = fill_question(check, m, with_dialog ? ALLOW_INTERACTION : 0);
 	/* Who types a password takes the time that it takes. */
 	if (r >= 0)
-		r = sd_bus_call_async(polkit->spec.bus, &check->call, m, on_answer, check, with_dialog ? UINT64_MAX : 0);
+		r = sd_bus_call_async(polkit->spec.bus, &check->call, m, on_answer, check,
+				      with_dialog ? UINT64_MAX : 0);
 	sd_bus_message_unref(m);
 	check->in_dialog = r >= 0 && with_dialog;
 	polkit->spec.flush(polkit->spec.arg);
@@ -253,7 +254,8 @@ static struct ds_access_check *new_check(struct ds_polkit *polkit, const struct 
 		check->next->at = &check->next;
 	polkit->checks = check;
 	details = check->details ? json_dumps(check->details, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
-	if (!details || asprintf(&check->key, "%s %s %s", q->subject->bus_name, ds_actions[q->action].id, details) < 0) {
+	if (!details ||
+	    asprintf(&check->key, "%s %s %s", q->subject->bus_name, ds_actions[q->action].id, details) < 0) {
 		check->key = NULL;
 		free_check(check);
 		return NULL;

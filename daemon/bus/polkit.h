@@ -9,8 +9,8 @@
 #include <systemd/sd-bus.h>
 
 struct ds_polkit_spec {
-	sd_bus *bus;               /* referenced */
-	void (*flush)(void *arg);  /* something was sent, perhaps from outside of sd_bus_process() */
+	sd_bus *bus;              /* referenced */
+	void (*flush)(void *arg); /* something was sent, perhaps from outside of sd_bus_process() */
 	void *arg;
 };
 

@@ -275,6 +275,7 @@ static void proceed(struct ds_bus_request *r, json_t *json)
 		retire(r);
 		return;
 	}
+	ds_access_limit_tokens(r->bus->spec.daemon, r->owner, r->wish.generate);
 	json_object_set_new(r->wish.generate, "owner", json_string(r->owner->owner));
 	ds_body_write(&r->work, r->bus->spec.daemon->jobs, ds_steal(&r->wish.generate), size, 0, submit, r);
 }
@@ -374,7 +375,7 @@ int ds_bus_request_call(struct ds_bus *bus, sd_bus_message *m, struct ds_subject
 
 	if (e < 0)
 		return e;
-	model = ds_models_find(bus->spec.daemon->models, name);
+	model = ds_access_find_model(bus->spec.daemon, owner, name);
 	if (!model)
 		return ds_bus_refuse(m, DS_BUS_NO_SUCH_MODEL, "there is no model \"%.200s\"", name);
 	e = ds_bus_options_read(bus->spec.daemon, m, &wish);

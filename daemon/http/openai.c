@@ -3,7 +3,6 @@
 #include "../sampling.h"
 
 #include <event2/event.h>
-#include <math.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -160,6 +159,7 @@ int ds_openai_take_common(struct ds_call *call, struct ds_answer *a, json_t *to)
 	if (take_stream(call, a) < 0 || take_max_tokens(call, "max_tokens", to) < 0 ||
 	    take_max_tokens(call, "max_completion_tokens", to) < 0 || take_stop(call, to) < 0)
 		return -EINVAL;
+	ds_access_limit_tokens(call->daemon, call->subject, to);
 	json_object_set_new(to, "owner", json_string(call->subject->owner));
 	return ds_openai_take_sampling(call, to);
 }
@@ -177,7 +177,7 @@ struct ds_model *ds_openai_model(struct ds_call *call)
 		ds_openai_refuse(call, "model", "must be given: there is no default model");
 		return NULL;
 	}
-	model = ds_models_find(call->daemon->models, is_present(name) ? json_string_value(name) : "");
+	model = ds_access_find_model(call->daemon, call->subject, is_present(name) ? json_string_value(name) : "");
 	if (!model)
 		ds_reply_error(call, 404, "model_not_found", "model", "there is no model \"%.100s\"",
 			       is_present(name) ? json_string_value(name) : call->daemon->config->default_model);

@@ -1,12 +1,14 @@
 """Who may manage the daemon over D-Bus, as a real polkitd decides."""
 
 import json
+import os
 import subprocess
 import sys
 
+import pexpect
 import polkit_authority
 import pytest
-from deepseekd import until
+from deepseekd import DSCTL, until
 from null_daemon import NullDaemon
 from polkit_authority import AUTHORITY, AUTHORITY_PATH, POLKIT, Authority, Monitor
 from test_broker_bus import MANAGER, NAME, PATH, Bus
@@ -285,3 +287,51 @@ def test_a_daemon_that_is_not_root_may_ask_as_the_owner_of_the_actions(bus):
         assert load(bus, user="daemon").returncode == 0  # its own user
         until("the questions", lambda: len(asked.seen()) >= 2)
     authority.stop()
+
+
+def dsctl(bus, *args, user=NOBODY):
+    return subprocess.run([DSCTL, "--bus", bus.address, *args], capture_output=True, text=True, user=user, timeout=30, stdin=subprocess.DEVNULL)
+
+
+def test_dsctl_manages_over_the_bus_where_polkit_allows_it(bus, authority, daemon):
+    authority.allow(LOAD, "nobody")
+    ran = dsctl(bus, "load", "null")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "null is ready\n")
+    ran = dsctl(bus, "--json", "load", "null")
+    assert json.loads(ran.stdout) == {"name": "null", "state": "ready"}
+    ran = dsctl(bus, "load", "nothing")
+    assert ran.returncode == 4 and 'no model "nothing"' in ran.stderr
+
+
+def test_dsctl_ends_with_5_where_polkit_does_not(bus, daemon):
+    for extra in ((), ("--no-ask-password",)):
+        ran = dsctl(bus, *extra, "load", "null")
+        assert ran.returncode == 5 and "polkit wants a password" in ran.stderr
+    assert daemon.model("null")["state"] == "absent"
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/pkttyagent"), reason="needs root, polkitd and pkttyagent")
+def test_dsctl_asks_for_the_password_at_the_terminal(bus, daemon):
+    child = pexpect.spawn("setpriv", ["--reuid=nobody", "--regid=nogroup", "--clear-groups", DSCTL, "--bus", bus.address, "load", "null"],
+                          encoding="utf-8", timeout=30)
+    child.expect(f"AUTHENTICATING FOR {LOAD}")
+    child.expect("load or unload the language model null")
+    child.expect("Password:")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.signalstatus == 2
+    assert daemon.model("null")["state"] == "absent"
+    # Without a dialog there is none.
+    child = pexpect.spawn("setpriv", ["--reuid=nobody", "--regid=nogroup", "--clear-groups", DSCTL, "--no-ask-password", "--bus", bus.address,
+                                      "load", "null"], encoding="utf-8", timeout=30)
+    child.expect("polkit wants a password")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 5
+
+
+def test_dsctl_says_so_if_no_daemon_is_on_the_bus(bus):
+    ran = dsctl(bus, "load", "null")
+    assert ran.returncode == 3 and "no deepseekd is on the bus" in ran.stderr
+    assert dsctl(bus, "--socket", "/nowhere", "--bus", "none", "load", "null").returncode == 3
