@@ -556,16 +556,16 @@ static json_t *said(const struct ds_model *model, const char *key)
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 {
 	static const char *const states[] = {"absent", "loading", "ready", "unloading", "failed"};
-	json_t *aliases = json_array();
+	json_t *aliases = json_array(), *capabilities = json_object_get(model->loaded, "capabilities");
 	int64_t context = model->context ? model->context : model->mine->context;
 
 	for (char **alias = model->mine->aliases; *alias; alias++)
 		json_array_append_new(aliases, json_string(*alias));
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
+		"{s:s, s:o, s:s, s:s, s:s, s:o, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
 		"s:i, s:I}",
 		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
-		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
+		"reason", model->reason, "capabilities", capabilities ? json_incref(capabilities) : json_array(), "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
 		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
 		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "mapped_size",

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 
+import dbus
 import pytest
 from deepseekd import until
 from null_daemon import NullDaemon
@@ -289,7 +290,6 @@ def test_a_client_that_leaves_gives_its_inhibitors_up(bus, daemon, client):
 
 
 def test_busctl_and_gdbus_and_dbus_python_understand_it(bus, daemon):
-    dbus = pytest.importorskip("dbus", reason="dbus-python is not here")
     tool = subprocess.run(["gdbus", "call", "--address", bus.address, "--dest", NAME, "--object-path", PATH, "--method",
                            f"{MANAGER}.Complete", "null", "tokens=2", "{'max_tokens': <1>}"], capture_output=True, text=True)
     assert tool.returncode == 0 and tool.stdout.startswith("('tt',"), tool.stderr
