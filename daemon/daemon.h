@@ -19,7 +19,7 @@ struct ds_daemon {
 	int64_t started_usec; /* CLOCK_REALTIME */
 	bool stopping;
 	char reason[256];      /* what is not as it should be, "": nothing; a sentence for people */
-	unsigned n_inhibitors; /* clients that want no unloading, exit or suspend for being idle (bus/inhibit.c) */
+	unsigned n_inhibitors; /* of clients that want nothing unloaded, and no exit, for being idle (bus/inhibit.c) */
 };
 
 /* "starting", "running" or "stopping" */

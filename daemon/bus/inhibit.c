@@ -1,6 +1,6 @@
-/* inhibit.c - who wants the daemon to stay as it is: models stay loaded though idle, the daemon does not exit for being
- * idle, the machine is not suspended by what a model computes for. An inhibitor lives until its descriptor is closed
- * everywhere, or its client has left the bus. An administrator's command is not held up by it. */
+/* inhibit.c - who wants the daemon to stay as it is though idle: models stay loaded, and it does not exit. An inhibitor
+ * lives until its descriptor is closed everywhere, or its client has left the bus. An administrator's command is not
+ * held up by it. */
 #include "../log.h"
 #include "parts.h"
 

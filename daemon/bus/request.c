@@ -385,13 +385,15 @@ int ds_bus_request_call(struct ds_bus *bus, sd_bus_message *m, struct ds_subject
 	return e;
 }
 
+/* Freeing one may end others: begin again each time. */
 void ds_bus_requests_end(struct ds_bus *bus, const char *name)
 {
-	struct ds_bus_request *next;
+	struct ds_bus_request *r;
 
-	for (struct ds_bus_request *r = bus->requests; r; r = next) {
-		next = r->next;
-		if (!name || !strcmp(r->owner->bus_name, name))
+	do {
+		for (r = bus->requests; r && name && strcmp(r->owner->bus_name, name); r = r->next)
+			;
+		if (r)
 			free_request(r);
-	}
+	} while (r);
 }

@@ -5,11 +5,12 @@ import pathlib
 import xml.etree.ElementTree
 
 import pytest
-from deepseekd import STAGE, until
+from deepseekd import STAGE, Deepseekd, until
 from null_daemon import NullDaemon
 from private_bus import MANAGER, MODEL, NAME, OBJECTS, PATH, PROPERTIES, REQUEST, Bus, Client, Failure, GLib, variants
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 MODELS = f"{PATH}/model"
 LONG = "tokens=1000000 delay_us=1000"
 USERS = (65534, 1, 2)  # nobody, daemon, bin: those whom every machine has
@@ -130,6 +131,14 @@ def test_another_user_sees_models_and_may_not_load_them(bus, daemon):
     for method in ("Load", "Unload"):
         refused("org.freedesktop.DBus.Error.AccessDenied", other.call, f"{MODELS}/null", MODEL, method)
     assert daemon.model("null")["state"] == "absent"
+
+
+def test_capabilities_are_what_rendering_in_the_dialect_shows():
+    with Deepseekd("tiny-r1", {"name": "wordless", "path": str(FIXTURES / "qwen3")}) as daemon:
+        daemon.load("tiny-r1")
+        assert daemon.model("tiny-r1")["capabilities"] == ["chat", "completion", "reasoning", "tools"]
+        daemon.load("wordless")
+        assert daemon.model("wordless")["capabilities"] == []
 
 
 # Requests
