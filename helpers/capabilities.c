@@ -31,8 +31,8 @@ static bool takes_tools(const struct ds_dialect_ops *dialect)
 {
 	ds_cleanup(json_decrefp) json_t *without = try(dialect, NULL);
 	ds_cleanup(json_decrefp) json_t *with =
-		try(dialect, json_pack("{s:[{s:s, s:{s:s, s:s, s:{s:s}}}]}", "tools", "type", "function", "function", "name",
-				       "f", "description", "d", "parameters", "type", "object"));
+		try(dialect, json_pack("{s:[{s:s, s:{s:s, s:s, s:{s:s}}}]}", "tools", "type", "function", "function",
+				       "name", "f", "description", "d", "parameters", "type", "object"));
 
 	return json_is_object(with) && !json_equal(with, without);
 }

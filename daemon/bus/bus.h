@@ -1,4 +1,5 @@
-/* bus.h - the daemon on D-Bus: name org.deepseekd1, objects under /org/deepseekd1; docs/org.deepseekd1.5 describes them.
+/* bus.h - the daemon on D-Bus: name org.deepseekd1, objects under /org/deepseekd1; docs/org.deepseekd1.5 describes
+ * them.
  *
  * sd-bus is driven by libevent and never waits. A bus that is not there, or goes away, is logged once; with @must it
  * ends the daemon. What the files of this folder share is in parts.h. */

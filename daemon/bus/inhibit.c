@@ -73,7 +73,8 @@ int ds_bus_inhibit(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *sub
 	for (const struct ds_bus_inhibitor *i = bus->inhibitors; i; i = i->next)
 		n += !strcmp(i->subject->owner, subject->owner);
 	if (n >= INHIBITORS_MAX)
-		return ds_bus_refuse(m, SD_BUS_ERROR_LIMITS_EXCEEDED, "user %u already inhibits %u times", subject->uid, n);
+		return ds_bus_refuse(m, SD_BUS_ERROR_LIMITS_EXCEEDED, "user %u already inhibits %u times", subject->uid,
+				     n);
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	writer = ends[1];

@@ -12,8 +12,8 @@ static int get_version(sd_bus *b, const char *path, const char *interface, const
 	return sd_bus_message_append(reply, "s", PACKAGE_VERSION);
 }
 
-static int get_features(sd_bus *b, const char *path, const char *interface, const char *property,
-			sd_bus_message *reply, void *userdata, sd_bus_error *error)
+static int get_features(sd_bus *b, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+			void *userdata, sd_bus_error *error)
 {
 	return sd_bus_message_append_strv(reply, (char **)(uintptr_t)features);
 }

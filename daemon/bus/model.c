@@ -20,21 +20,21 @@ struct ds_bus_known_model {
 #define CONST SD_BUS_VTABLE_PROPERTY_CONST
 #define EMITS SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
 #define POLLED 0
-#define PROPERTIES(X) \
-	X("Name", "s", "name", CONST) \
-	X("Aliases", "as", "aliases", EMITS) \
-	X("State", "s", "state", EMITS) \
-	X("StateReason", "s", "reason", EMITS) \
-	X("Progress", "(tt)", "progress", EMITS) \
-	X("Capabilities", "as", "capabilities", EMITS) \
-	X("Architecture", "s", "architecture", EMITS) \
-	X("Dialect", "s", "dialect", EMITS) \
-	X("Context", "t", "context", EMITS) \
-	X("Parameters", "t", "parameters", EMITS) \
-	X("ImageSize", "t", "image_size", EMITS) \
-	X("MappedSize", "t", "mapped_size", EMITS) \
-	X("CacheTokens", "t", "kv_tokens", EMITS) \
-	X("Loads", "t", "loads", POLLED) \
+#define PROPERTIES(X)                                                                                                  \
+	X("Name", "s", "name", CONST)                                                                                  \
+	X("Aliases", "as", "aliases", EMITS)                                                                           \
+	X("State", "s", "state", EMITS)                                                                                \
+	X("StateReason", "s", "reason", EMITS)                                                                         \
+	X("Progress", "(tt)", "progress", EMITS)                                                                       \
+	X("Capabilities", "as", "capabilities", EMITS)                                                                 \
+	X("Architecture", "s", "architecture", EMITS)                                                                  \
+	X("Dialect", "s", "dialect", EMITS)                                                                            \
+	X("Context", "t", "context", EMITS)                                                                            \
+	X("Parameters", "t", "parameters", EMITS)                                                                      \
+	X("ImageSize", "t", "image_size", EMITS)                                                                       \
+	X("MappedSize", "t", "mapped_size", EMITS)                                                                     \
+	X("CacheTokens", "t", "kv_tokens", EMITS)                                                                      \
+	X("Loads", "t", "loads", POLLED)                                                                               \
 	X("EngineStarts", "t", "engine_starts", POLLED)
 
 static const struct property {
@@ -224,7 +224,7 @@ const sd_bus_vtable ds_bus_model[] = {
 #define X(name, type, key, change) SD_BUS_PROPERTY(name, type, get, 0, change),
 	PROPERTIES(X)
 #undef X
-	SD_BUS_METHOD("Load", "", "", method_load, SD_BUS_VTABLE_UNPRIVILEGED),
+		SD_BUS_METHOD("Load", "", "", method_load, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("Unload", "", "", method_unload, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_VTABLE_END,
 };
@@ -308,8 +308,7 @@ static void add_known(struct ds_bus *bus, const struct ds_model *model)
 		return;
 	known->is_registered = true;
 	known->told = describe(model);
-	if (!known->told ||
-	    sd_bus_path_encode(DS_BUS_MODEL_PATH, ds_model_get_config(model)->name, &known->path) < 0) {
+	if (!known->told || sd_bus_path_encode(DS_BUS_MODEL_PATH, ds_model_get_config(model)->name, &known->path) < 0) {
 		free_known(known);
 		return;
 	}

@@ -177,8 +177,7 @@ void ds_bus_object_changed(struct ds_bus_request *r)
 
 	if (!r->is_announced)
 		return;
-	e = sd_bus_message_new_signal(r->bus->bus, &m, r->path, "org.freedesktop.DBus.Properties",
-				      "PropertiesChanged");
+	e = sd_bus_message_new_signal(r->bus->bus, &m, r->path, "org.freedesktop.DBus.Properties", "PropertiesChanged");
 	if (e >= 0)
 		e = sd_bus_message_append(m, "s", DS_BUS_REQUEST);
 	if (e >= 0)
@@ -276,11 +275,12 @@ static int method_introspect(sd_bus_message *m, struct ds_bus_request *r)
 	size_t n = (size_t)snprintf(text, sizeof(text), "%s", introspection_head);
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(properties); i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n,
-				      "  <property name=\"%s\" type=\"%s\" access=\"read\">\n"
-				      "   <annotation name=\"org.freedesktop.DBus.Property.EmitsChangedSignal\" value=\"%s\"/>\n"
-				      "  </property>\n",
-				      properties[i].name, properties[i].type, properties[i].emits);
+		n += (size_t)snprintf(
+			text + n, sizeof(text) - n,
+			"  <property name=\"%s\" type=\"%s\" access=\"read\">\n"
+			"   <annotation name=\"org.freedesktop.DBus.Property.EmitsChangedSignal\" value=\"%s\"/>\n"
+			"  </property>\n",
+			properties[i].name, properties[i].type, properties[i].emits);
 	snprintf(text + n, sizeof(text) - n, " </interface>\n</node>\n");
 	return sd_bus_reply_method_return(m, "s", text) < 0 ? -EIO : 1;
 }

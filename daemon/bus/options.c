@@ -178,9 +178,15 @@ static const struct {
 	const char *name;
 	int (*take)(sd_bus_message *m, struct ds_bus_wish *wish, struct ds_error *err);
 } options[] = {
-	{"format", take_format},     {"handle_token", take_handle_token}, {"max_tokens", take_max_tokens},
-	{"messages", take_messages}, {"raw", take_raw},                   {"stop", take_stop},
-	{"system", take_system},     {"thinking", take_thinking},         {"tools", take_tools},
+	{"format", take_format},
+	{"handle_token", take_handle_token},
+	{"max_tokens", take_max_tokens},
+	{"messages", take_messages},
+	{"raw", take_raw},
+	{"stop", take_stop},
+	{"system", take_system},
+	{"thinking", take_thinking},
+	{"tools", take_tools},
 };
 
 static int take_sampling(const json_t *catalog, sd_bus_message *m, const char *name, struct ds_bus_wish *wish,
@@ -241,8 +247,7 @@ static int judge(const struct ds_daemon *daemon, sd_bus_message *m, const struct
 		return ds_bus_refuse(m, SD_BUS_ERROR_LIMITS_EXCEEDED,
 				     "the request has %zu bytes, and listen.max_body allows %llu", size,
 				     (unsigned long long)daemon->config->max_body);
-	if (wish->raw &&
-	    (wish->system || wish->messages || wish->tools || json_object_get(wish->generate, "thinking")))
+	if (wish->raw && (wish->system || wish->messages || wish->tools || json_object_get(wish->generate, "thinking")))
 		return ds_bus_refuse(m, SD_BUS_ERROR_INVALID_ARGS,
 				     "option raw: takes no system, messages, tools or thinking");
 	if (!*wish->input && !wish->messages)

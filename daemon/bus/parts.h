@@ -40,8 +40,8 @@ struct ds_bus {
 /* After something was sent outside of a handler. */
 void ds_bus_flush(struct ds_bus *bus);
 
-/* caller.c: ask the bus who sent @m; @then gets the answer, which it may reference, and @m until it returns. Whatever it
- * leaves behind for that client has to end when its name vanishes from the bus (bus.c). */
+/* caller.c: ask the bus who sent @m; @then gets the answer, which it may reference, and @m until it returns. Whatever
+ * it leaves behind for that client has to end when its name vanishes from the bus (bus.c). */
 typedef int ds_bus_then_fn(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject);
 int ds_bus_with_subject(struct ds_bus *bus, sd_bus_message *m, ds_bus_then_fn *then);
 /* The same, and only if the sender may do @action; else it gets AccessDenied or InteractiveAuthorizationRequired.
@@ -57,8 +57,7 @@ int ds_bus_with_access(struct ds_bus *bus, sd_bus_message *m, enum ds_action act
 #define DS_BUS_CANCELLED "org.deepseekd1.Error.Cancelled"
 
 /* Answer @m with an error. Returns 1. */
-__attribute__((format(printf, 3, 4)))
-int ds_bus_refuse(sd_bus_message *m, const char *error, const char *fmt, ...);
+__attribute__((format(printf, 3, 4))) int ds_bus_refuse(sd_bus_message *m, const char *error, const char *fmt, ...);
 /* The name of the error for a code of FAILED. */
 const char *ds_bus_error_name(const char *code);
 
@@ -99,15 +98,15 @@ struct ds_bus_request {
 	struct ds_bus_whole *whole;   /* of Complete */
 	enum ds_bus_request_state state;
 	bool is_announced;
-	struct ds_usage usage; /* so far */
-	const char *outcome;   /* NULL: not over */
+	struct ds_usage usage;       /* so far */
+	const char *outcome;         /* NULL: not over */
 	char code[64], message[512]; /* of a failure */
 	char path[];
 };
 
 /* A call of Generate (out: o, h) or Complete (s, a{sv}), with its arguments unread. */
 int ds_bus_request_call(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *owner, bool is_whole);
-void ds_bus_request_cancel(struct ds_bus_request *r); /* and end its life */
+void ds_bus_request_cancel(struct ds_bus_request *r);           /* and end its life */
 void ds_bus_requests_end(struct ds_bus *bus, const char *name); /* of this client, without a word; NULL: all */
 
 /* object.c */
@@ -132,15 +131,15 @@ struct ds_bus_stream_events {
 /* *@reader is the caller's to hand over and close. */
 int ds_bus_stream_new(struct ds_bus_stream **out, struct ds_daemon *daemon, bool json, int *reader,
 		      const struct ds_bus_stream_events *events, void *arg);
-struct ds_bus_stream *ds_bus_stream_free(struct ds_bus_stream *s); /* takes NULL, returns NULL */
+struct ds_bus_stream *ds_bus_stream_free(struct ds_bus_stream *s);                   /* takes NULL, returns NULL */
 int ds_bus_stream_put(struct ds_bus_stream *s, const struct ds_request_event *text); /* -EILSEQ: not UTF-8 */
-void ds_bus_stream_end(struct ds_bus_stream *s, const struct ds_bus_request *r);      /* the last line */
+void ds_bus_stream_end(struct ds_bus_stream *s, const struct ds_bus_request *r);     /* the last line */
 bool ds_bus_stream_is_full(const struct ds_bus_stream *s);
 bool ds_bus_stream_is_empty(const struct ds_bus_stream *s);
 
 /* whole.c: an answer that is gathered. */
 struct ds_bus_whole *ds_bus_whole_new(void);
-struct ds_bus_whole *ds_bus_whole_free(struct ds_bus_whole *w); /* takes NULL, returns NULL */
+struct ds_bus_whole *ds_bus_whole_free(struct ds_bus_whole *w);                    /* takes NULL, returns NULL */
 int ds_bus_whole_put(struct ds_bus_whole *w, const struct ds_request_event *text); /* -EFBIG: longer than a reply */
 int ds_bus_whole_reply(struct ds_bus_whole *w, const struct ds_bus_request *r);
 

@@ -1,6 +1,7 @@
 /* request.c - a call of Generate or Complete, from its message to its end.
  *
- *   call -> (read JSON) -> (write JSON) -> submit: reply with path and pipe -> events -> done: output leaves -> Finished
+ *   call -> (read JSON) -> (write JSON) -> submit: reply with path and pipe -> events -> done: output leaves ->
+ * Finished
  *
  * It is cancelled by Cancel(), by closing the pipe, and by its client's leaving the bus. */
 #include "../http/body.h"

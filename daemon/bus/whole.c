@@ -8,7 +8,7 @@
 
 struct ds_bus_whole {
 	struct evbuffer *content, *reasoning;
-	json_t *tool_calls; /* [{"name", "arguments"}...] */
+	json_t *tool_calls;         /* [{"name", "arguments"}...] */
 	struct evbuffer *arguments; /* of the last of them */
 	size_t size;
 };
