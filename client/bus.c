@@ -39,8 +39,8 @@ static void run_agent(const char *address, int ready)
 		setenv("DBUS_SYSTEM_BUS_ADDRESS", address, 1);
 	dup2(STDERR_FILENO, STDOUT_FILENO); /* the standard output is for data */
 	snprintf(number, sizeof(number), "%d", ready);
-	/* In a session its own agent, which draws a window, goes first. Outside of one polkit 122 never asks an agent that
-	 * is a fallback. */
+	/* In a session its own agent, which draws a window, goes first. Outside of one polkit 122 never asks an agent
+	 * that is a fallback. */
 	execl(AGENT, AGENT, "--notify-fd", number, sd_pid_get_session(0, NULL) >= 0 ? "--fallback" : NULL, NULL);
 	_exit(127);
 }
@@ -128,15 +128,30 @@ static int make_call(const struct ds_client *client, sd_bus *bus, const char *in
 	return r;
 }
 
+static json_t *to_json(sd_bus_message *m)
+{
+	json_t *list;
+	const char *text;
+	uint64_t number;
+
+	if (sd_bus_message_has_signature(m, "s"))
+		return sd_bus_message_read(m, "s", &text) > 0 ? json_string(text) : NULL;
+	if (!sd_bus_message_has_signature(m, "a(st)") || sd_bus_message_enter_container(m, 'a', "(st)") < 0)
+		return NULL;
+	list = json_array();
+	while (sd_bus_message_read(m, "(st)", &text, &number) > 0)
+		json_array_append_new(list, json_pack("[s, I]", text, (json_int_t)number));
+	return list;
+}
+
 int ds_bus_call(const struct ds_client *client, const char *interface, const char *method, const char *const *args,
-		char **out, struct ds_error *err)
+		json_t **out, struct ds_error *err)
 {
 	ds_cleanup(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
 	ds_cleanup(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
 	ds_cleanup(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
 	ds_cleanup(stop_agent) pid_t agent = 0;
 	uint64_t usec = client->timeout > 0 ? (uint64_t)(client->timeout * 1e6) : UINT64_MAX;
-	const char *text;
 	int r;
 
 	if (!is_wanted(client))
@@ -156,9 +171,6 @@ int ds_bus_call(const struct ds_client *client, const char *interface, const cha
 		return ds_fail(err, -ECONNREFUSED, "no deepseekd is on the bus %s", client->bus);
 	if (r < 0 || !out)
 		return r < 0 ? r : 0;
-	r = sd_bus_message_read(reply, "s", &text);
-	if (r < 0)
-		return ds_fail(err, -EREMOTEIO, "D-Bus: the answer to %s is no text", method);
-	*out = strdup(text);
-	return *out ? 0 : ds_fail(err, -ENOMEM, "no memory");
+	*out = to_json(reply);
+	return *out ? 0 : ds_fail(err, -EREMOTEIO, "D-Bus: the answer to %s cannot be read", method);
 }

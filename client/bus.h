@@ -5,8 +5,8 @@
 
 #include "verb.h"
 
-/* Call @method (of @interface, the last part of its name) with texts; @args ends with NULL, and NULL is none. The
- * answer is nothing, or one text if @out is not NULL, which the caller then frees. Errors have the codes of exits[] in
+/* Call @method (of @interface, the last part of its name) with texts; @args ends with NULL, and NULL is none. *@out, if
+ * @out is not NULL, gets the answer: a text, or for "a(st)" a list of [text, number]. Errors have the codes of exits[] in
  * main.c. -ENOTCONN, without a sentence: not for this caller or not on a bus, so ask by HTTP. */
 int ds_bus_call(const struct ds_client *client, const char *interface, const char *method, const char *const *args,
-		char **out, struct ds_error *err);
+		json_t **out, struct ds_error *err);

@@ -5,6 +5,7 @@ client_libdsctl_a_SOURCES = \
 	client/bus.c client/bus.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
+	client/model.c client/model.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
 	client/sse.c client/sse.h \
@@ -12,6 +13,7 @@ client_libdsctl_a_SOURCES = \
 	client/verb-chat.c \
 	client/verb-config.c \
 	client/verb-inspect.c \
+	client/verb-key.c \
 	client/verb-load.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \

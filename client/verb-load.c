@@ -112,7 +112,8 @@ static int load_by_http(struct ds_client *client, const char *name, struct ds_er
 	ds_cleanup(ds_freep) char *path = ds_http_model_path(name, "load");
 	ds_cleanup(ds_json_freep) json_t *body = json_pack("{s:b}", "wait", 0);
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
-	char size[32], mapped_size[32], mapped[64] = "";
+	char size[32], mapped_size[32], mapped[64] = "", context[64];
+	const char *warning;
 	double n_mapped;
 	int r;
 
@@ -125,13 +126,16 @@ static int load_by_http(struct ds_client *client, const char *name, struct ds_er
 		return r;
 	if (client->json)
 		return ds_output_json(model, false, err);
+	warning = json_string_value(json_object_get(model, "warning"));
 	n_mapped = json_number_value(json_object_get(model, "mapped_size"));
 	if (n_mapped > 0)
 		snprintf(mapped, sizeof(mapped), ", %s mapped",
 			 ds_output_size(mapped_size, sizeof(mapped_size), n_mapped));
-	fprintf(stderr, "%s is ready: %s in memory%s, context of %" JSON_INTEGER_FORMAT " tokens\n", name,
+	fprintf(stderr, "%s is ready: %s in memory%s, context of %s tokens\n", name,
 		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))), mapped,
-		json_integer_value(json_object_get(model, "context")));
+		ds_output_context(context, sizeof(context), model));
+	if (warning && *warning)
+		fprintf(stderr, "dsctl: warning: %s: %s\n", name, warning);
 	return 0;
 }
 

@@ -20,6 +20,12 @@ const struct ds_key ds_config_keys[] = {
 	 "where (empty: api.sock in the runtime directory)"},
 	{"listen.mode", DS_KEY_MODE, CONFIG(mode), "0660", 0, 0, NULL, "permissions of the socket, octal"},
 	{"listen.group", DS_KEY_TEXT, CONFIG(group), "\"\"", 0, 0, NULL, "group of the socket (empty: leave it)"},
+	{"listen.tcp", DS_KEY_ADDRESS, CONFIG(tcp), "\"\"", 0, 0, NULL,
+	 "address and port for clients with an API key, such as 127.0.0.1:11500 (empty: none)"},
+	{"listen.tcp_hosts", DS_KEY_NAMES, CONFIG(tcp_hosts), "[]", 0, 0, NULL,
+	 "names by which they may call this machine, besides localhost and the address"},
+	{"listen.tcp_clients", DS_KEY_INT, CONFIG(tcp_clients), "64", 1, 65536, NULL,
+	 "connections by TCP; more wait to be accepted"},
 	{"listen.max_body", DS_KEY_SIZE, CONFIG(max_body), "4MiB", 1024, 64 * MIB, NULL, "largest body of a request"},
 	{"listen.max_clients", DS_KEY_INT, CONFIG(max_clients), "1024", 1, 65536, NULL,
 	 "connections, of which one user has three quarters at most; more wait to be accepted"},
@@ -58,7 +64,7 @@ const struct ds_key ds_model_keys[] = {
 	{"aliases", DS_KEY_NAMES, MODEL(aliases), "[]", 0, 0, NULL, "other names for it"},
 	{"preload", DS_KEY_BOOL, MODEL(preload), "false", 0, 0, NULL, "load at start"},
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
-	 "tokens of a conversation (0: the model's own limit)"},
+	 "tokens of a conversation (0: the model's own limit, or as many as memory allows)"},
 	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, DS_MAX_PARALLEL, NULL, "requests computed at the same time"},
 	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident, mapped",
 	 "resident: weights lie packed in memory; mapped: the large ones stay in their files"},
@@ -208,6 +214,16 @@ static int fill_text(void *at, const struct ds_key *key, const struct ds_yaml *n
 	return put_text(at, node->text);
 }
 
+static int fill_address(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p)
+{
+	struct sockaddr_storage address;
+	socklen_t size;
+
+	if (node->kind != DS_YAML_TEXT || (node->text[0] && ds_units_address(node->text, &address, &size) < 0))
+		return wrong(p, node, key, "not an address", "an address in numbers and a port, such as 127.0.0.1:11500");
+	return put_text(at, node->text);
+}
+
 static int fill_path(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p)
 {
 	char path[PATH_MAX];
@@ -352,7 +368,7 @@ static fill_fn *const fills[] = {
 	[DS_KEY_TEXT] = fill_text,     [DS_KEY_NAME] = fill_text,         [DS_KEY_PATH] = fill_path,
 	[DS_KEY_CHOICE] = fill_choice, [DS_KEY_NAMES] = fill_names,       [DS_KEY_VALUES] = fill_values,
 	[DS_KEY_TABLES] = fill_values, [DS_KEY_USERS] = fill_who,         [DS_KEY_GROUPS] = fill_who,
-	[DS_KEY_KEYS] = fill_who,
+	[DS_KEY_KEYS] = fill_who,      [DS_KEY_ADDRESS] = fill_address,
 };
 
 /* Optimal string alignment would be finer; letters inserted, dropped and changed are what people do. */
@@ -507,6 +523,7 @@ void ds_config_clear(void *base, const struct ds_key *keys)
 		case DS_KEY_NAME:
 		case DS_KEY_PATH:
 		case DS_KEY_CHOICE:
+		case DS_KEY_ADDRESS:
 			free(*(char **)at);
 			*(char **)at = NULL;
 			break;

@@ -37,6 +37,9 @@ struct ds_config {
 	char *socket;        /* "": the default of the runtime directory */
 	unsigned mode;
 	char *group; /* "": leave it */
+	char *tcp;   /* "": no TCP */
+	char **tcp_hosts; /* NULL-terminated */
+	int64_t tcp_clients;
 	uint64_t max_body;
 	int64_t max_clients;
 	uint64_t idle_usec;
@@ -79,7 +82,7 @@ static inline void ds_config_unrefp(struct ds_config **p)
 /* Would both load the same model in the same way? */
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b);
 
-/* Do the options of plugins and the sampling of models exist, and are they in bounds? @catalog is what
+/* Do the options of plugins and the sampling of models exist, and are they in bounds; do backends and dialects exist? @catalog is what
  * `ds-loader --describe-plugins` says. Adds to @problems. */
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems);
 
@@ -101,6 +104,7 @@ enum ds_key_type {
 	DS_KEY_NAME,     /* char *: letters, digits and ._:- */
 	DS_KEY_PATH,     /* char *, made absolute */
 	DS_KEY_CHOICE,   /* char *, one of the choices */
+	DS_KEY_ADDRESS,  /* char *: "" or an address in numbers and a port */
 	DS_KEY_NAMES,    /* char **, NULL-terminated */
 	DS_KEY_VALUES,   /* json_t *: {option: scalar} */
 	DS_KEY_TABLES,   /* json_t *: {name: {option: scalar}} */

@@ -131,6 +131,8 @@ static int add_objects(struct ds_bus *bus)
 	if (r >= 0)
 		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, DS_BUS_MANAGER, ds_bus_manager, bus);
 	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, DS_BUS_KEYS, ds_bus_keys, bus);
+	if (r >= 0)
 		r = sd_bus_add_fallback(bus->bus, NULL, DS_BUS_REQUEST_PATH, ds_bus_object_on_call, bus);
 	return r >= 0 ? ds_bus_models_new(bus) : r;
 }

@@ -25,6 +25,7 @@ struct ds_bus_known_model {
 	X("Aliases", "as", "aliases", EMITS)                                                                           \
 	X("State", "s", "state", EMITS)                                                                                \
 	X("StateReason", "s", "reason", EMITS)                                                                         \
+	X("Warning", "s", "warning", EMITS) \
 	X("Progress", "(tt)", "progress", EMITS)                                                                       \
 	X("Capabilities", "as", "capabilities", EMITS)                                                                 \
 	X("Architecture", "s", "architecture", EMITS)                                                                  \

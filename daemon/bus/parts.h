@@ -6,6 +6,7 @@
  *   options.c   a{sv} of Generate          object.c   org.deepseekd1.Request, for its owner alone
  *   stream.c    an answer through a pipe   inhibit.c  Inhibit(), and the descriptor that ends it
  *   whole.c     an answer in a reply       objects.c  ObjectManager, filtered by who asks
+ *                                          keys.c     org.deepseekd1.Keys
  *
  * A handler returns as sd-bus wants it: negative, an errno becomes the reply; 1, it was answered, or will be. */
 #pragma once
@@ -16,6 +17,7 @@
 #include <systemd/sd-bus.h>
 
 #define DS_BUS_MANAGER "org.deepseekd1.Manager"
+#define DS_BUS_KEYS "org.deepseekd1.Keys"
 #define DS_BUS_MODEL "org.deepseekd1.Model"
 #define DS_BUS_REQUEST "org.deepseekd1.Request"
 #define DS_BUS_MODEL_PATH DS_BUS_PATH "/model"
@@ -156,6 +158,7 @@ int ds_bus_models_append(struct ds_bus *bus, sd_bus_message *m); /* their entrie
 int ds_bus_model_load(struct ds_bus *bus, sd_bus_message *m, const char *name);
 int ds_bus_model_unload(struct ds_bus *bus, sd_bus_message *m, const char *name);
 
-/* manager.c, objects.c */
+/* manager.c, keys.c, objects.c */
 extern const sd_bus_vtable ds_bus_manager[];
+extern const sd_bus_vtable ds_bus_keys[];
 int ds_bus_objects_on_call(sd_bus_message *m, void *bus, sd_bus_error *error);

@@ -13,7 +13,7 @@ gi.require_version("Gio", "2.0")
 from gi.repository import Gio, GLib  # noqa: E402
 
 NAME, PATH = "org.deepseekd1", "/org/deepseekd1"
-MANAGER, MODEL, REQUEST = f"{NAME}.Manager", f"{NAME}.Model", f"{NAME}.Request"
+KEYS, MANAGER, MODEL, REQUEST = f"{NAME}.Keys", f"{NAME}.Manager", f"{NAME}.Model", f"{NAME}.Request"
 PROPERTIES, OBJECTS = "org.freedesktop.DBus.Properties", "org.freedesktop.DBus.ObjectManager"
 # What the system's bus allows by default, and nobody hears what is meant for others.
 CONFIG = """<busconfig><type>system</type><listen>unix:path={}</listen><policy context="default">

@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 import pytest
 from deepseekd import STAGE, Deepseekd, until
 from null_daemon import NullDaemon
-from private_bus import MANAGER, MODEL, NAME, OBJECTS, PATH, PROPERTIES, REQUEST, Bus, Client, Failure, GLib, variants
+from private_bus import KEYS, MANAGER, MODEL, NAME, OBJECTS, PATH, PROPERTIES, REQUEST, Bus, Client, Failure, GLib, variants
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
@@ -61,7 +61,7 @@ def test_a_model_is_an_object(daemon, client):
     shown = client.objects()[f"{MODELS}/null"][MODEL]
     assert shown == client.get_all(f"{MODELS}/null", MODEL)
     assert shown.pop("ImageSize") > 0 and shown.pop("Progress")[0] > 0
-    assert shown == {"Name": "null", "Aliases": ["nil", "nought"], "State": "ready", "StateReason": "", "Capabilities": ["chat", "tools"],
+    assert shown == {"Name": "null", "Aliases": ["nil", "nought"], "State": "ready", "StateReason": "", "Warning": "", "Capabilities": ["chat", "tools"],
                      "Architecture": "null", "Dialect": "null", "Context": 1024, "Parameters": 1, "MappedSize": 0,
                      "CacheTokens": 4096, "Loads": 1, "EngineStarts": 1}
     assert "null" in nodes(client, MODELS)
@@ -307,7 +307,7 @@ def described(root):
 
 def test_the_installed_descriptions_are_what_the_objects_say(client):
     path, stream = client.generate(LONG)
-    for name, where in ((MANAGER, PATH), (MODEL, f"{MODELS}/null"), (REQUEST, path)):
+    for name, where in ((MANAGER, PATH), (KEYS, PATH), (MODEL, f"{MODELS}/null"), (REQUEST, path)):
         live = described(xml.etree.ElementTree.fromstring(
             client.call(where, "org.freedesktop.DBus.Introspectable", "Introspect")[0]))
         file = pathlib.Path(STAGE / f"share/dbus-1/interfaces/{name}.xml")
@@ -320,7 +320,7 @@ def test_the_installed_descriptions_are_what_the_objects_say(client):
 
 def test_the_manual_names_every_member(client):
     manual = (pathlib.Path(__file__).parents[2] / "docs/org.deepseekd1.5").read_text().replace("\\-", "-")
-    for name in (MANAGER, MODEL, REQUEST):
+    for name in (MANAGER, KEYS, MODEL, REQUEST):
         for interface in xml.etree.ElementTree.parse(STAGE / f"share/dbus-1/interfaces/{name}.xml").getroot():
             for member in interface:
                 if member.tag in ("method", "signal", "property"):

@@ -335,3 +335,18 @@ def test_dsctl_says_so_if_no_daemon_is_on_the_bus(bus):
     ran = dsctl(bus, "load", "null")
     assert ran.returncode == 3 and "no deepseekd is on the bus" in ran.stderr
     assert dsctl(bus, "--socket", "/nowhere", "--bus", "none", "load", "null").returncode == 3
+
+
+def test_keys_are_managed_over_the_bus_where_polkit_allows_it(bus, authority, daemon):
+    ran = dsctl(bus, "key", "add", "laptop")
+    assert ran.returncode == 5 and "settings" in ran.stderr and ran.stdout == ""
+    authority.allow("org.deepseekd1.manage-config", "nobody")
+    ran = dsctl(bus, "key", "add", "laptop")
+    assert ran.returncode == 0 and ran.stdout.startswith("dsk-") and len(ran.stdout) == 78
+    assert dsctl(bus, "key", "add", "laptop").returncode == 1
+    assert dsctl(bus, "key", "add", "a b").returncode == 1
+    listed = json.loads(dsctl(bus, "key", "ls", "-j").stdout)
+    assert [key["name"] for key in listed] == ["laptop"] and listed[0]["created"] > 1e9
+    assert dsctl(bus, "key", "rm", "laptop").returncode == 0
+    assert dsctl(bus, "key", "rm", "laptop").returncode == 4
+    assert dsctl(bus, "key", "ls", "--no-legend").stdout == ""
