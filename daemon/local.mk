@@ -21,8 +21,10 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/request.c \
 	daemon/bus/stream.c \
 	daemon/bus/whole.c \
+	daemon/commands.c daemon/commands.h \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
+	daemon/confine.c daemon/confine.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
 	daemon/helpers.c daemon/helpers.h \
@@ -47,6 +49,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
+	daemon/pressure.c daemon/pressure.h \
 	daemon/requests.c daemon/requests.h \
 	daemon/sampling.c daemon/sampling.h \
 	daemon/subject.c daemon/subject.h \
@@ -55,7 +58,8 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
 
-daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS)
+daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) \
+	$(SECCOMP_LIBS)
 
 sbin_PROGRAMS += deepseekd
 deepseekd_SOURCES = daemon/main.c

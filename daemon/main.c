@@ -1,5 +1,6 @@
 /* main.c - deepseekd from its start to its end: a table of contents of the broker. */
 #include "bus/bus.h"
+#include "confine.h"
 #include "daemon.h"
 #include "http/server.h"
 #include "keys.h"
@@ -7,6 +8,7 @@
 #include "log.h"
 #include "options.h"
 #include "plugins.h"
+#include "pressure.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -26,6 +28,7 @@ struct program {
 	struct ds_daemon daemon;
 	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
+	struct ds_pressure *pressure; /* NULL: unwatched */
 	int listen_fd, tcp_fd; /* until they are served */
 	char keys_path[PATH_MAX + 16];
 	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
@@ -369,6 +372,7 @@ static void deinit_program(struct program *p)
 	ds_http_free(p->http);
 	ds_http_free(p->tcp);
 	ds_bus_free(p->bus);
+	ds_pressure_free(p->pressure);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
 	ds_jobs_free(p->daemon.jobs);
@@ -483,6 +487,13 @@ static int open_tcp(struct program *p, struct ds_error *err)
 	return r < 0 ? r : 0;
 }
 
+static void on_pressure(void *arg)
+{
+	struct program *p = arg;
+
+	ds_models_relieve(p->daemon.models);
+}
+
 static int run(struct program *p)
 {
 	struct ds_error err;
@@ -502,6 +513,8 @@ static int run(struct program *p)
 		r = open_tcp(p, &err);
 	if (r >= 0)
 		r = join_bus(p, &err);
+	if (r >= 0)
+		r = ds_pressure_new(&p->pressure, p->daemon.base, on_pressure, p, &err);
 	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
@@ -541,6 +554,7 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
 	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1, .tcp_fd = -1};
+	struct ds_error err;
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */
@@ -552,6 +566,10 @@ int main(int argc, char **argv)
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)
 		return r < 0 ? 2 : 0;
+	if (ds_confine_broker(&err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		return 1;
+	}
 	if (load_config(&p.options, &p.daemon.config) < 0)
 		return 1;
 	return run(&p);
