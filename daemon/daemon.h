@@ -19,6 +19,8 @@ struct ds_daemon {
 	json_t *catalog;      /* what `ds-loader --describe-plugins` said last: an array */
 	int64_t started_usec; /* CLOCK_REALTIME */
 	bool stopping;
+	char reason[256];      /* what is not as it should be, "": nothing; a sentence for people */
+	unsigned n_inhibitors; /* of clients that want nothing unloaded, and no exit, for being idle (bus/inhibit.c) */
 };
 
 /* "starting", "running" or "stopping" */

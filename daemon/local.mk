@@ -8,10 +8,19 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/budget.c daemon/budget.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
 	daemon/bus/caller.c \
+	daemon/bus/errors.c \
+	daemon/bus/inhibit.c \
 	daemon/bus/keys.c \
 	daemon/bus/manager.c \
+	daemon/bus/model.c \
+	daemon/bus/object.c \
+	daemon/bus/objects.c \
+	daemon/bus/options.c \
+	daemon/bus/parts.h \
 	daemon/bus/polkit.c daemon/bus/polkit.h \
+	daemon/bus/request.c \
 	daemon/bus/stream.c \
+	daemon/bus/whole.c \
 	daemon/commands.c daemon/commands.h \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
@@ -43,6 +52,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/pressure.c daemon/pressure.h \
 	daemon/requests.c daemon/requests.h \
+	daemon/sampling.c daemon/sampling.h \
 	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
 	daemon/who.c daemon/who.h \

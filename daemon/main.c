@@ -147,6 +147,8 @@ struct question {
 	struct program *program;
 	struct ds_config *config; /* referenced */
 	bool reload;
+	ds_bus_reloaded_fn *done; /* of a reload that somebody waits for, else NULL */
+	void *done_arg;
 };
 
 /* Do the options of plugins and samplers in @config exist? All problems are logged. */
@@ -177,10 +179,13 @@ static void on_first_catalog(struct program *p, json_t *catalog)
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", p->daemon.config->n_models);
 }
 
-static void refuse_reload(void)
+#define REFUSED "The new configuration has errors; the old one is in force"
+
+static void refuse_reload(struct program *p)
 {
 	ds_log(LOG_ERR, "the configuration has errors: the old one stays in force");
-	sd_notify(0, "READY=1\nSTATUS=The new configuration has errors; the old one is in force");
+	sd_notify(0, "READY=1\nSTATUS=" REFUSED);
+	snprintf(p->daemon.reason, sizeof(p->daemon.reason), REFUSED);
 }
 
 /* A reload: all of the new configuration is in force, or nothing of it. */
@@ -189,9 +194,10 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	struct ds_error err;
 
 	if (!catalog || !options_hold(config, catalog)) {
-		refuse_reload();
+		refuse_reload(p);
 		return;
 	}
+	p->daemon.reason[0] = '\0';
 	take_catalog(p, catalog);
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
@@ -211,39 +217,56 @@ static void on_catalog(void *arg, json_t *catalog, const char *reason)
 	else if (!p->daemon.stopping)
 		on_first_catalog(p, catalog);
 	ds_bus_state_changed(p->bus);
+	if (q->done)
+		q->done(q->done_arg, p->daemon.stopping ? "the daemon is shutting down"
+				     : p->daemon.reason[0] ? p->daemon.reason
+							   : NULL);
 	json_decref(catalog);
 	ds_config_unref(q->config);
 	free(q);
 }
 
-/* Takes over the reference to @config. */
-static void ask_plugins(struct program *p, struct ds_config *config, bool reload)
+/* Takes over the reference to @question's config. */
+static void ask_plugins(const struct question *question)
 {
-	struct question *q = calloc(1, sizeof(*q));
+	struct question *q = malloc(sizeof(*q));
+	struct program *p = question->program;
 	struct ds_error err;
 
 	if (!q) {
-		ds_config_unref(config);
+		ds_config_unref(question->config);
 		ds_log(LOG_ERR, "no memory to ask about the plugins");
+		if (question->done)
+			question->done(question->done_arg, "no memory");
 		return;
 	}
-	*q = (struct question){.program = p, .config = config, .reload = reload};
-	if (ds_plugins_ask(p->daemon.helpers, p->daemon.models, config, on_catalog, q, &err) < 0)
+	*q = *question;
+	if (ds_plugins_ask(p->daemon.helpers, p->daemon.models, q->config, on_catalog, q, &err) < 0)
 		on_catalog(q, NULL, err.text);
 }
 
-/* SIGHUP. A file that is wrong changes nothing. */
-static void on_reload(evutil_socket_t fd, short what, void *arg)
+/* A file that is wrong changes nothing. @done may be NULL. */
+static void reload(void *arg, ds_bus_reloaded_fn *done, void *done_arg)
 {
 	struct program *p = arg;
-	struct ds_config *config = NULL;
+	struct question q = {.program = p, .reload = true, .done = done, .done_arg = done_arg};
 
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reading the configuration",
 		   (unsigned long long)clock_usec(CLOCK_MONOTONIC));
-	if (load_config(&p->options, &config) < 0)
-		refuse_reload();
-	else
-		ask_plugins(p, config, true);
+	if (load_config(&p->options, &q.config) == 0) {
+		ask_plugins(&q);
+		return;
+	}
+	refuse_reload(p);
+	ds_bus_state_changed(p->bus);
+	if (done)
+		done(done_arg, p->daemon.reason);
+}
+
+/* SIGHUP */
+static void on_reload(evutil_socket_t fd, short what, void *arg)
+{
+	reload(arg, NULL, NULL);
 }
 
 /* Everything has ended in good order, or time is up. */
@@ -441,6 +464,7 @@ static int join_bus(struct program *p, struct ds_error *err)
 				   .is_system = o->bus == DS_BUS_SYSTEM || (o->bus == DS_BUS_DEFAULT && o->uses_system),
 				   .must = o->bus != DS_BUS_DEFAULT,
 				   .on_lost = on_bus_lost,
+				   .reload = reload,
 				   .arg = p};
 	int r = o->bus == DS_BUS_NONE ? 0 : ds_bus_new(&p->bus, &spec, err);
 
@@ -498,7 +522,7 @@ static int run(struct program *p)
 	}
 	ds_log(LOG_NOTICE, "deepseekd %s, %zu models, %s", PACKAGE_VERSION, p->daemon.config->n_models,
 	       p->socket_path[0] ? p->socket_path : "a socket of systemd's");
-	ask_plugins(p, ds_config_ref(p->daemon.config), false);
+	ask_plugins(&(struct question){.program = p, .config = ds_config_ref(p->daemon.config)});
 	event_base_dispatch(p->daemon.base);
 	return p->status;
 }

@@ -68,6 +68,8 @@ struct ds_models {
 	struct ds_models_spec spec;
 	struct ds_config *config; /* referenced: the newest */
 	struct ds_model *list;
+	void (*observe)(void *arg);
+	void *observe_arg;
 	bool stopping;
 	unsigned stop_s;
 	uint64_t short_until_ms; /* of memory: nothing is loaded before */
@@ -89,6 +91,12 @@ static bool is_settled(const struct ds_model *model)
 	return model->state != DS_MODEL_LOADING && model->state != DS_MODEL_UNLOADING;
 }
 
+static void observed(const struct ds_models *models)
+{
+	if (models->observe)
+		models->observe(models->observe_arg);
+}
+
 /* Tell those who wait for this model, and the requests. A callback may end the life of anything but @model. */
 static void changed(struct ds_model *model)
 {
@@ -101,6 +109,7 @@ static void changed(struct ds_model *model)
 		free(wait);
 	}
 	model->all->spec.events->on_change(model->all->spec.arg, model);
+	observed(model->all);
 	ds_model_unref(model);
 }
 
@@ -579,17 +588,18 @@ static json_t *said(const struct ds_model *model, const char *key)
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 {
 	static const char *const states[] = {"absent", "loading", "ready", "unloading", "failed"};
-	json_t *aliases = json_array();
+	json_t *aliases = json_array(), *capabilities = json_object_get(model->loaded, "capabilities");
 	int64_t context = model->context ? model->context : model->mine->context;
 
 	for (char **alias = model->mine->aliases; *alias; alias++)
 		json_array_append_new(aliases, json_string(*alias));
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
-		"s:i, s:I}",
+		"{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, "
+		"s:I, s:I, s:i, s:I}",
 		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
-		"reason", model->reason, "warning", model->warning, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
-		"context", (json_int_t)context, "context_limit", said(model, "context"), "vocab", said(model, "vocab"), "architecture",
+		"reason", model->reason, "warning", model->warning, "capabilities",
+		capabilities ? json_incref(capabilities) : json_array(), "progress", "done", (json_int_t)model->done, "total",
+		(json_int_t)model->total, "context", (json_int_t)context, "context_limit", said(model, "context"), "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
 		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "mapped_size",
 		(json_int_t)(model->image >= 0 ? model->plan.mapped_size : 0), "loads",
@@ -728,7 +738,14 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 			ds_model_load(model, false);
 		before = model;
 	}
+	observed(models);
 	return 0;
+}
+
+void ds_models_observe(struct ds_models *models, void (*fn)(void *arg), void *arg)
+{
+	models->observe = fn;
+	models->observe_arg = arg;
 }
 
 void ds_models_relieve(struct ds_models *models)

@@ -50,6 +50,10 @@ void ds_models_relieve(struct ds_models *models);
 void ds_models_stop(struct ds_models *models, unsigned seconds);
 bool ds_models_are_stopped(const struct ds_models *models);
 
+/* One more listener: after anything of any model may have changed (but its progress), and after ds_models_apply().
+ * @fn NULL: no more. */
+void ds_models_observe(struct ds_models *models, void (*fn)(void *arg), void *arg);
+
 /* By name or alias; "" is the default model. NULL: there is none. */
 struct ds_model *ds_models_find(struct ds_models *models, const char *name);
 /* The next registered model after @model (NULL: the first), or NULL. */

@@ -435,6 +435,22 @@ uint64_t ds_request_get_id(const struct ds_request *request)
 	return request->id;
 }
 
+size_t ds_request_get_position(const struct ds_request *request)
+{
+	size_t position = 1;
+	bool later = false;
+
+	if (request->state != WAITING)
+		return 0;
+	for (const struct ds_request *r = request->all->waiting; r; r = r->next) {
+		uint64_t served = r->user->served, own = request->user->served;
+
+		later = later || r == request;
+		position += r->model == request->model && r != request && (served < own || (served == own && !later));
+	}
+	return position;
+}
+
 /* The queue is full: the user with the most waiting requests gives up the newest, unless that is @user. */
 static bool make_room(struct ds_requests *all, const struct user *user)
 {

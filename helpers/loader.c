@@ -1,5 +1,6 @@
 /* loader.c - the messages of a load, and what each of them does. No file is opened: descriptors come. */
 #include "loader.h"
+#include "capabilities.h"
 
 #include <deepseekd/tokenizer.h>
 
@@ -317,11 +318,13 @@ static int send_loaded(struct loader *l, struct ds_error *err)
 {
 	const struct ds_image_writer *image = ds_model_builder_image(l->builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
-	ds_cleanup(json_decrefp) json_t *json =
-		json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:o}", "architecture", h->architecture, "dialect",
-			  ds_image_writer_get_dialect(image), "tokenizer", ds_image_writer_has_vocabulary(image),
-			  "parameters", (json_int_t)ds_model_builder_parameters(l->builder), "context",
-			  (json_int_t)h->context, "vocab", (json_int_t)h->vocab, "backend", l->backend_name, "files", mapped_files(image));
+	const char *dialect = ds_image_writer_get_dialect(image);
+	bool has_words = ds_image_writer_has_vocabulary(image);
+	ds_cleanup(json_decrefp) json_t *json = json_pack(
+		"{s:s, s:s, s:b, s:o, s:I, s:I, s:I, s:s, s:o}", "architecture", h->architecture, "dialect", dialect,
+		"tokenizer", has_words, "capabilities", ds_capabilities(l->plugins, dialect, has_words), "parameters",
+		(json_int_t)ds_model_builder_parameters(l->builder), "context", (json_int_t)h->context, "vocab",
+		(json_int_t)h->vocab, "backend", l->backend_name, "files", mapped_files(image));
 	ds_cleanup(ds_freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	if (!text)

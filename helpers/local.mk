@@ -2,6 +2,7 @@
 noinst_LIBRARIES += helpers/libloader.a
 helpers_libloader_a_SOURCES = \
 	helpers/builder.c helpers/builder.h \
+	helpers/capabilities.c helpers/capabilities.h \
 	helpers/convert.c \
 	helpers/describe.c helpers/describe.h \
 	helpers/fill.c helpers/fill.h \

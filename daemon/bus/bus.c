@@ -1,20 +1,12 @@
 /* bus.c - the connection to the bus, and sd-bus inside libevent. */
-#include "bus.h"
 #include "../log.h"
+#include "parts.h"
 #include "polkit.h"
 
 #include <event2/event.h>
 #include <poll.h>
 #include <string.h>
 #include <time.h>
-
-struct ds_bus {
-	struct ds_bus_spec spec;
-	sd_bus *bus;
-	struct event *event;
-	struct ds_bus_streams streams;
-	bool in_handler;
-};
 
 static void arm(struct ds_bus *bus);
 
@@ -76,27 +68,29 @@ static void flush(void *arg)
 	ds_bus_flush(arg);
 }
 
-struct ds_daemon *ds_bus_daemon(const struct ds_bus *bus)
-{
-	return bus->spec.daemon;
-}
-
-struct ds_bus_streams *ds_bus_streams(struct ds_bus *bus)
-{
-	return &bus->streams;
-}
-
 bool ds_bus_is_idle(const struct ds_bus *bus)
 {
-	return !bus || !bus->streams.list;
+	return !bus || !bus->requests;
 }
 
 void ds_bus_state_changed(struct ds_bus *bus)
 {
 	if (!bus || sd_bus_is_ready(bus->bus) <= 0)
 		return;
-	sd_bus_emit_properties_changed(bus->bus, DS_BUS_PATH, "org.deepseekd1.Manager", "State", NULL);
+	sd_bus_emit_properties_changed(bus->bus, DS_BUS_PATH, DS_BUS_MANAGER, "State", "StateReason", NULL);
 	ds_bus_flush(bus);
+}
+
+/* A connection has left the bus: what it began ends. */
+static int on_leave(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+	const char *name;
+
+	if (sd_bus_message_read(m, "s", &name) >= 0 && *name == ':') {
+		ds_bus_requests_end(userdata, name);
+		ds_bus_inhibitors_end(userdata, name);
+	}
+	return 0;
 }
 
 static int on_name(sd_bus_message *answer, void *userdata, sd_bus_error *error)
@@ -128,6 +122,21 @@ static int connect_bus(struct ds_bus *bus)
 	return r >= 0 ? sd_bus_start(bus->bus) : r;
 }
 
+static int add_objects(struct ds_bus *bus)
+{
+	int r = sd_bus_add_object(bus->bus, NULL, DS_BUS_PATH, ds_bus_objects_on_call, bus);
+
+	if (r >= 0)
+		r = sd_bus_add_object_manager(bus->bus, NULL, DS_BUS_PATH);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, DS_BUS_MANAGER, ds_bus_manager, bus);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, DS_BUS_KEYS, ds_bus_keys, bus);
+	if (r >= 0)
+		r = sd_bus_add_fallback(bus->bus, NULL, DS_BUS_REQUEST_PATH, ds_bus_object_on_call, bus);
+	return r >= 0 ? ds_bus_models_new(bus) : r;
+}
+
 int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_error *err)
 {
 	struct ds_bus *bus = calloc(1, sizeof(*bus));
@@ -138,10 +147,12 @@ int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_er
 	bus->spec = *spec;
 	r = connect_bus(bus);
 	if (r >= 0)
-		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Manager", ds_bus_manager,
-					     bus);
-	if (r >= 0)
-		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Keys", ds_bus_keys, bus);
+		r = add_objects(bus);
+	if (r >= 0) /* before the name: nobody calls, and then leaves unseen */
+		r = sd_bus_add_match_async(bus->bus, NULL,
+					   "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+					   "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+					   on_leave, NULL, bus);
 	if (r >= 0)
 		r = sd_bus_request_name_async(bus->bus, NULL, DS_BUS_NAME, 0, on_name, bus);
 	if (r >= 0) /* on whatever bus this is: the names that polkit is asked about are this bus's */
@@ -164,7 +175,9 @@ struct ds_bus *ds_bus_free(struct ds_bus *bus)
 		return NULL;
 	bus->in_handler = true; /* nothing arms the event any more */
 	bus->spec.daemon->polkit = ds_polkit_free(bus->spec.daemon->polkit);
-	ds_bus_streams_free(&bus->streams);
+	ds_bus_requests_end(bus, NULL);
+	ds_bus_inhibitors_end(bus, NULL);
+	ds_bus_models_free(bus);
 	if (bus->event)
 		event_free(bus->event);
 	sd_bus_close_unref(bus->bus);

@@ -1,6 +1,5 @@
 /* caller.c - who sent a message, as the bus says, and whether it may do what it asks for. */
-#include "../access.h"
-#include "bus.h"
+#include "parts.h"
 
 #include <string.h>
 
@@ -117,7 +116,7 @@ static void check(struct question *q)
 	for (size_t i = 0; i < json_array_size(q->details) && i + 1 < DS_ARRAY_SIZE(details); i++)
 		details[i] = json_string_value(json_array_get(q->details, i));
 	access.interactive = sd_bus_message_get_allow_interactive_authorization(q->message) > 0;
-	ds_access_check(ds_bus_daemon(q->bus), &access);
+	ds_access_check(q->bus->spec.daemon, &access);
 }
 
 static int on_credentials(sd_bus_message *answer, void *userdata, sd_bus_error *error)

@@ -1,6 +1,6 @@
 /* keys.c - org.deepseekd1.Keys: API keys of clients by TCP, for whom polkit lets change the settings. */
 #include "../keys.h"
-#include "bus.h"
+#include "parts.h"
 
 #include <string.h>
 
@@ -30,7 +30,7 @@ static int add(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject
 
 	if (r < 0)
 		return r;
-	r = ds_keys_add(ds_bus_daemon(bus)->keys, name, text, &err);
+	r = ds_keys_add(bus->spec.daemon->keys, name, text, &err);
 	r = r < 0 ? refuse(m, r, &err) : sd_bus_reply_method_return(m, "s", text);
 	explicit_bzero(text, sizeof(text));
 	return r;
@@ -44,13 +44,13 @@ static int remove_key(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *
 
 	if (r < 0)
 		return r;
-	r = ds_keys_remove(ds_bus_daemon(bus)->keys, name, &err);
+	r = ds_keys_remove(bus->spec.daemon->keys, name, &err);
 	return r < 0 ? refuse(m, r, &err) : sd_bus_reply_method_return(m, "");
 }
 
 static int list(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject)
 {
-	ds_cleanup(json_decrefp) json_t *keys = ds_keys_list(ds_bus_daemon(bus)->keys);
+	ds_cleanup(json_decrefp) json_t *keys = ds_keys_list(bus->spec.daemon->keys);
 	ds_cleanup(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
 	const json_t *key;
 	size_t i;

@@ -1,8 +1,8 @@
 /* openai.c - what the two routes in OpenAI's shape share. */
 #include "openai.h"
+#include "../sampling.h"
 
 #include <event2/event.h>
-#include <math.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -23,19 +23,6 @@ int ds_openai_refuse(struct ds_call *call, const char *param, const char *fmt, .
 	ds_reply_error(call, 400, "invalid_request", param, "%s: %s", param, message);
 	return -EINVAL;
 }
-
-/* Bounds that OpenAI documents; those of further samplers come from their plugins. */
-static const struct {
-	const char *name;
-	double min, max;
-	bool whole, above_min;
-} numbers[] = {
-	{"temperature", 0, 2, false, false},
-	{"top_p", 0, 1, false, true},
-	{"presence_penalty", -2, 2, false, false},
-	{"frequency_penalty", -2, 2, false, false},
-	{"seed", -9007199254740991.0, 9007199254740991.0, true, false},
-};
 
 static bool is_present(const json_t *value)
 {
@@ -94,82 +81,16 @@ static const struct {
 	{"store", "answers are not stored", is_false},
 };
 
-/* An option of a sampler plugin, by the catalogue, or NULL. */
-static const json_t *sampler_option(const struct ds_call *call, const char *name)
-{
-	const json_t *plugin, *option;
-	size_t i, j;
-
-	json_array_foreach (call->daemon->catalog, i, plugin) {
-		const char *kind = json_string_value(json_object_get(plugin, "kind"));
-
-		if (!kind || strcmp(kind, "sampler"))
-			continue;
-		json_array_foreach (json_object_get(plugin, "options"), j, option) {
-			const char *called = json_string_value(json_object_get(option, "name"));
-
-			if (called && !strcmp(called, name))
-				return option;
-		}
-	}
-	return NULL;
-}
-
-static int take_number(struct ds_call *call, size_t i, json_t *to)
-{
-	json_t *value = json_object_get(call->body, numbers[i].name);
-	double number = json_number_value(value);
-
-	if (!is_present(value))
-		return 0;
-	if (numbers[i].whole ? !json_is_integer(value) : !json_is_number(value))
-		return ds_openai_refuse(call, numbers[i].name, "must be a %snumber", numbers[i].whole ? "whole " : "");
-	if (number < numbers[i].min || number > numbers[i].max || (numbers[i].above_min && number == numbers[i].min))
-		return ds_openai_refuse(call, numbers[i].name, "must be %s %.15g and at most %.15g",
-					numbers[i].above_min ? "above" : "at least", numbers[i].min, numbers[i].max);
-	json_object_set(to, numbers[i].name, value);
-	return 0;
-}
-
-/* A field of the body that is an option of some sampler, such as top_k. */
-static int take_option(struct ds_call *call, const char *name, json_t *value, json_t *to)
-{
-	const json_t *option = sampler_option(call, name), *min, *max;
-	const char *type = json_string_value(json_object_get(option, "type"));
-	double number = json_number_value(value);
-
-	if (!option || !type || !is_present(value) || json_object_get(to, name))
-		return 0;
-	min = json_object_get(option, "min");
-	max = json_object_get(option, "max");
-	if (!strcmp(type, "bool") && !json_is_boolean(value))
-		return ds_openai_refuse(call, name, "must be true or false");
-	if (!strcmp(type, "text") && !json_is_string(value))
-		return ds_openai_refuse(call, name, "must be text");
-	if (!strcmp(type, "int") && !json_is_integer(value))
-		return ds_openai_refuse(call, name, "must be a whole number");
-	if (!strcmp(type, "float") && !json_is_number(value))
-		return ds_openai_refuse(call, name, "must be a number");
-	if (json_is_number(value) && ((json_is_number(min) && number < json_number_value(min)) ||
-				      (json_is_number(max) && number > json_number_value(max))))
-		return ds_openai_refuse(call, name, "must be at least %.15g and at most %.15g", json_number_value(min),
-					json_number_value(max));
-	json_object_set(to, name, value);
-	return 0;
-}
-
 int ds_openai_take_sampling(struct ds_call *call, json_t *to)
 {
 	json_t *sampling = json_object(), *value;
+	struct ds_error err;
 	const char *name;
 
 	json_object_set_new(to, "sampling", sampling);
-	for (size_t i = 0; i < DS_ARRAY_SIZE(numbers); i++)
-		if (take_number(call, i, sampling) < 0)
-			return -EINVAL;
 	json_object_foreach (call->body, name, value)
-		if (take_option(call, name, value, sampling) < 0)
-			return -EINVAL;
+		if (is_present(value) && ds_sampling_take(sampling, call->daemon->catalog, name, value, &err) < 0)
+			return ds_openai_refuse(call, name, "%s", err.text);
 	return 0;
 }
 

@@ -319,7 +319,7 @@ def test_status_has_everything(daemon):
     assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "models"}
     assert status["state"] == "running" and status["pid"] == daemon.process.pid
     assert set(status["models"][0]) == {
-        "name", "aliases", "path", "state", "reason", "warning", "progress", "context", "context_limit",
+        "name", "aliases", "path", "state", "reason", "warning", "capabilities", "progress", "context", "context_limit",
         "vocab", "architecture", "dialect", "parameters",
         "image_size", "mapped_size", "loads", "engine_starts", "engine_pid", "kv_tokens", "kv_tokens_used", "running",
         "waiting"}

@@ -114,9 +114,9 @@ int main(int argc, char **argv)
 	write_image(m.fds[0], plan.image_size, json_is_true(json_object_get(wishes, "fill")), wish(wishes, "delay_ms", 0));
 	if (json_object_get(wishes, "exit"))
 		return (int)wish(wishes, "exit", 0);
-	null_send_json(DS_MSG_LOADED, json_pack("{s:s, s:s, s:b, s:i, s:i, s:i, s:s, s:O?}", "architecture", "null",
-						"dialect", "null", "tokenizer", 1, "parameters", 1, "context",
-						(int)plan.context,
+	null_send_json(DS_MSG_LOADED, json_pack("{s:s, s:s, s:b, s:[s, s], s:i, s:i, s:i, s:s, s:O?}", "architecture",
+						"null", "dialect", "null", "tokenizer", 1, "capabilities", "chat",
+						"tools", "parameters", 1, "context", (int)plan.context,
 						"vocab", NULL_VOCAB, "backend", "null", "files",
 						json_object_get(wishes, "files")));
 	linger(wishes);
