@@ -376,14 +376,66 @@ struct ds_config *ds_config_unref(struct ds_config *config)
 	return NULL;
 }
 
+/* Keys of a model that say nothing of how it is loaded: they change while it runs. */
+static const char *const live_keys[] = {"aliases", "preload", "pin", "keep_alive"};
+
+static json_t *load_keys(const struct ds_model_config *model)
+{
+	json_t *json = ds_config_to_json(model->tree);
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(live_keys); i++)
+		json_object_del(json, live_keys[i]);
+	return json;
+}
+
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b)
 {
-	json_t *left = ds_config_to_json(a->tree), *right = ds_config_to_json(b->tree);
+	json_t *left = load_keys(a), *right = load_keys(b);
 	bool same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
 
 	json_decref(left);
 	json_decref(right);
 	return same;
+}
+
+bool ds_config_same_plugins(const struct ds_config *a, const struct ds_config *b)
+{
+	size_t i = 0;
+
+	if (strcmp(a->plugin_dir, b->plugin_dir) || !json_equal(a->plugin_options, b->plugin_options))
+		return false;
+	for (; a->plugins[i] && b->plugins[i]; i++)
+		if (strcmp(a->plugins[i], b->plugins[i]))
+			return false;
+	return !a->plugins[i] && !b->plugins[i];
+}
+
+const char **ds_config_argv(const struct ds_config *config, const char *libexec_dir, const char *dir,
+			    const char *program, const char *first)
+{
+	const char **argv;
+	size_t n_plugins = 0, n = 0, size = strlen(libexec_dir) + strlen(program) + 2;
+	char *path;
+
+	if (!dir)
+		dir = config->plugin_dir[0] ? config->plugin_dir : PLUGINDIR;
+	while (config->plugins[n_plugins])
+		n_plugins++;
+	argv = calloc(1, (n_plugins * 2 + 6) * sizeof(*argv) + size);
+	if (!argv)
+		return NULL;
+	path = (char *)(argv + n_plugins * 2 + 6);
+	snprintf(path, size, "%s/%s", libexec_dir, program);
+	argv[n++] = path;
+	if (first)
+		argv[n++] = first;
+	argv[n++] = "--plugin-dir";
+	argv[n++] = dir;
+	for (size_t i = 0; i < n_plugins; i++) {
+		argv[n++] = "--plugin";
+		argv[n++] = config->plugins[i];
+	}
+	return argv;
 }
 
 static bool option_fits(const json_t *option, const struct ds_yaml *node, char allowed[96])

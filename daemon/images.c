@@ -3,6 +3,7 @@
 #include "units.h"
 
 #include <fcntl.h>
+#include <message.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -62,6 +63,22 @@ static uint64_t available_memory(void)
 	text[n] = '\0';
 	line = strstr(text, "MemAvailable:");
 	return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
+}
+
+struct ds_memory_need ds_images_need(const struct ds_plan *plan, uint64_t context, uint64_t parallel)
+{
+	struct ds_memory_need need = {
+		.image = plan->image_size,
+		.scratch = plan->scratch_size,
+		.mapped = plan->mapped_size,
+		.context = context,
+		.parallel = parallel,
+	};
+
+	if (__builtin_mul_overflow(context, need.parallel, &need.kv) ||
+	    __builtin_mul_overflow(need.kv, plan->kv_size_per_token, &need.kv))
+		need.kv = UINT64_MAX;
+	return need;
 }
 
 uint64_t ds_memory_need_sum(const struct ds_memory_need *need)

@@ -19,6 +19,10 @@ struct ds_memory_need {
 	uint64_t context, parallel; /* what the KV cache is for: so many texts of so many tokens */
 };
 
+/* Of a model as its loader planned it, with a KV cache for @parallel texts of @context tokens. */
+struct ds_plan;
+struct ds_memory_need ds_images_need(const struct ds_plan *plan, uint64_t context, uint64_t parallel);
+
 /* Image, KV cache and scratch. UINT64_MAX: more than that. */
 uint64_t ds_memory_need_sum(const struct ds_memory_need *need);
 

@@ -7,6 +7,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
 	daemon/bus/manager.c \
+	daemon/bus/sleep.c \
 	daemon/bus/stream.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
@@ -30,8 +31,11 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/mapped.c daemon/mapped.h \
 	daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
+	daemon/passed.c daemon/passed.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/requests.c daemon/requests.h \
+	daemon/service.c daemon/service.h \
+	daemon/store.c daemon/store.h \
 	daemon/units.c daemon/units.h \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)

@@ -44,9 +44,13 @@ struct ds_model {
 	int image; /* sealed, read-only; -1: none */
 	json_t *loaded;
 	struct ds_mapped *mapped; /* the files that the weights stay in; NULL: none */
+	char *identity;		  /* of the image; NULL: none */
+	bool is_kept;		  /* systemd has the image too */
+	bool is_restored;	  /* from a daemon before this one, and no engine has served it yet */
 
 	struct ds_engine *engine;
 	struct event *timer; /* the next start of the engine */
+	struct event *idle;  /* pending while nobody uses it: keep_alive */
 	unsigned n_barren;   /* engines that died in a row without having finished a request */
 	unsigned n_unready;  /* and those that were never ready */
 	unsigned n_failures; /* of loads in a row */
@@ -67,6 +71,7 @@ struct ds_models {
 };
 
 static void start_engine(struct ds_model *model);
+static void start_loading(struct ds_model *model);
 
 static uint64_t now_ms(void)
 {
@@ -106,9 +111,13 @@ static void become(struct ds_model *model, enum ds_model_state state)
 	changed(model);
 }
 
-/* Let go of the image and all that was known of it. */
+/* Let go of the image and all that was known of it. At the end of the daemon systemd keeps it for the next one. */
 static void drop_image(struct ds_model *model)
 {
+	if (model->is_kept && !model->all->stopping)
+		ds_store_remove(model->all->spec.store, model->identity);
+	model->is_kept = model->is_restored = false;
+	free(ds_steal(&model->identity));
 	if (model->image >= 0)
 		close(model->image);
 	model->image = -1;
@@ -120,6 +129,44 @@ static void drop_image(struct ds_model *model)
 	model->load = (struct ds_engine_load){0};
 	model->n_barren = model->n_unready = 0;
 	event_del(model->timer);
+	event_del(model->idle);
+}
+
+/* Nobody uses it now: from here on keep_alive counts. */
+static void begin_idling(struct ds_model *model)
+{
+	uint64_t usec = model->mine->keep_alive_usec;
+
+	event_del(model->idle);
+	if (model->state == DS_MODEL_READY && model->n_running == 0 && !model->mine->pin && usec != DS_CONFIG_NEVER)
+		event_add(model->idle, &(struct timeval){.tv_sec = (time_t)(usec / 1000000),
+							 .tv_usec = (long)(usec % 1000000)});
+}
+
+static void on_idle(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_model *model = arg;
+
+	if (model->all->stopping || model->state != DS_MODEL_READY || model->n_running > 0)
+		return;
+	ds_log(LOG_INFO, "model %s: not used for its keep_alive", model->mine->name);
+	ds_model_unload(model);
+}
+
+/* Give the image to systemd, which keeps it while this daemon ends and another begins. */
+static void keep_image(struct ds_model *model)
+{
+	struct ds_about about = {.plan = model->plan, .n_loads = model->n_loads, .loaded = model->loaded};
+	struct ds_error err = {"no memory"};
+	int r = -ENOMEM;
+
+	if (model->is_kept)
+		return;
+	if (model->identity)
+		r = ds_store_put(model->all->spec.store, model->identity, model->image, &about, &err);
+	if (r < 0)
+		ds_log(LOG_WARNING, "model %s: %s; it will be loaded again after a restart", model->mine->name, err.text);
+	model->is_kept = r == 0;
 }
 
 static void follow(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
@@ -201,10 +248,14 @@ static void on_ready(void *arg, const json_t *ready)
 	model->context = json_integer_value(json_object_get(ready, "context"));
 	model->n_unready = 0;
 	model->n_failures = 0;
-	if (model->state == DS_MODEL_LOADING)
+	model->is_restored = false;
+	keep_image(model);
+	if (model->state == DS_MODEL_LOADING) {
 		become(model, DS_MODEL_READY);
-	else
+		begin_idling(model);
+	} else {
 		changed(model);
+	}
 }
 
 static int on_batch(void *arg, const uint8_t *batch, size_t size, struct ds_error *err)
@@ -246,7 +297,11 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 	} else if (model->image >= 0) { /* else its last request took the image along */
 		model->n_barren++;
 		model->n_unready = was_ready ? 0 : model->n_unready + 1;
-		if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
+		if (refused && model->is_restored) { /* packed for another backend than there is now */
+			ds_log(LOG_NOTICE, "model %s: the kept image is of no use: %s", model->mine->name, reason);
+			drop_image(model);
+			start_loading(model);
+		} else if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
 			failed(model, changed.text);
 		else if (refused || model->n_unready >= STARTS_MAX)
 			failed(model, reason);
@@ -292,6 +347,7 @@ static void start_engine(struct ds_model *model)
 		return;
 	}
 	model->n_engine_starts++;
+	ds_engine_set_step_timeout(model->engine, model->config->step_usec);
 	ds_model_ref(model);
 }
 
@@ -314,27 +370,10 @@ static uint64_t memory_held(const struct ds_models *models)
 	return held;
 }
 
-/* With a KV cache of @context tokens for each of the parallel requests. */
-static struct ds_memory_need memory_needed(const struct ds_model *model, uint64_t context)
-{
-	struct ds_memory_need need = {
-		.image = model->plan.image_size,
-		.scratch = model->plan.scratch_size,
-		.mapped = model->plan.mapped_size,
-		.context = context,
-		.parallel = (uint64_t)model->mine->parallel,
-	};
-
-	if (__builtin_mul_overflow(context, need.parallel, &need.kv) ||
-	    __builtin_mul_overflow(need.kv, model->plan.kv_size_per_token, &need.kv))
-		need.kv = UINT64_MAX;
-	return need;
-}
-
 /* @loaded: the image is in memory already, only what comes besides is still to be had. */
 static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
 {
-	struct ds_memory_need need = memory_needed(model, context);
+	struct ds_memory_need need = ds_images_need(&model->plan, context, (uint64_t)model->mine->parallel);
 	int r = ds_images_check_memory(&need, loaded, memory_held(model->all) - model->held, model->config->memory,
 				       err);
 
@@ -371,7 +410,6 @@ static void take_image(struct ds_model *model, int image, const json_t *loaded, 
 	model->image = image;
 	model->mapped = mapped;
 	model->loaded = json_deep_copy(loaded);
-	model->n_loads++;
 	if (model->mine->context > 0 && (context <= 0 || model->mine->context < context))
 		context = model->mine->context;
 	if (claim(model, (uint64_t)context, true, &err) < 0) {
@@ -388,6 +426,14 @@ static void on_loading_end(void *arg, int image, const json_t *loaded, struct ds
 {
 	struct ds_model *model = arg;
 
+	if (image >= 0) {
+		json_t *load = wishes(model);
+
+		model->n_loads++;
+		free(model->identity);
+		model->identity = ds_store_identify(load, ds_loading_files(model->loading));
+		json_decref(load);
+	}
 	model->loading = NULL;
 	if (image >= 0 && !model->all->stopping) {
 		take_image(model, image, loaded, mapped);
@@ -428,6 +474,25 @@ static void start_loading(struct ds_model *model)
 		failed(model, err.text);
 	else
 		ds_model_ref(model);
+}
+
+/* Its image as systemd kept it, if there is one. */
+static void restore(struct ds_model *model)
+{
+	json_t *load = wishes(model);
+	struct ds_restored kept;
+
+	if (ds_store_take(model->all->spec.store, load, model->mine->path, &kept) == 0) {
+		ds_log(LOG_INFO, "model %s: its image was kept by systemd", model->mine->name);
+		model->identity = kept.identity;
+		model->is_kept = model->is_restored = true;
+		model->plan = kept.about.plan;
+		model->n_loads = kept.about.n_loads;
+		become(model, DS_MODEL_LOADING);
+		take_image(model, kept.image, kept.about.loaded, kept.mapped);
+		json_decref(kept.about.loaded);
+	}
+	json_decref(load);
 }
 
 void ds_model_load(struct ds_model *model, bool insist)
@@ -490,6 +555,7 @@ bool ds_model_has_slot(const struct ds_model *model)
 
 void ds_model_begin(struct ds_model *model)
 {
+	event_del(model->idle);
 	model->n_running++;
 }
 
@@ -505,6 +571,7 @@ void ds_model_end(struct ds_model *model, bool finished)
 	if (finished)
 		model->n_barren = 0;
 	ds_model_ref(model);
+	begin_idling(model);
 	leave_when_idle(model);
 	ds_model_unref(model);
 }
@@ -514,6 +581,11 @@ void ds_model_end(struct ds_model *model, bool finished)
 enum ds_model_state ds_model_get_state(const struct ds_model *model)
 {
 	return model->state;
+}
+
+int ds_model_get_percent(const struct ds_model *model)
+{
+	return model->total > 0 && model->done <= model->total ? (int)(100.0 * (double)model->done / (double)model->total) : -1;
 }
 
 const char *ds_model_get_reason(const struct ds_model *model)
@@ -586,6 +658,7 @@ struct ds_model *ds_model_unref(struct ds_model *model)
 		}
 	drop_image(model);
 	event_free(model->timer);
+	event_free(model->idle);
 	ds_config_unref(model->config);
 	ds_config_unref(model->next_config);
 	free(model);
@@ -601,7 +674,12 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 		return NULL;
 	*model = (struct ds_model){.all = models, .n_refs = 1, .is_registered = true, .image = -1};
 	model->timer = evtimer_new(models->spec.base, on_timer, model);
-	if (!model->timer) {
+	model->idle = evtimer_new(models->spec.base, on_idle, model);
+	if (!model->timer || !model->idle) {
+		if (model->timer)
+			event_free(model->timer);
+		if (model->idle)
+			event_free(model->idle);
 		free(model);
 		return NULL;
 	}
@@ -609,6 +687,7 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 	while (*at)
 		at = &(*at)->next;
 	*at = model;
+	restore(model);
 	return model;
 }
 
@@ -640,53 +719,22 @@ struct ds_model *ds_models_find(struct ds_models *models, const char *name)
 const char **ds_models_argv(const struct ds_models *models, const struct ds_config *config, const char *program,
 			    const char *first)
 {
-	const char *dir = models->spec.plugin_dir, **argv;
-	size_t n_plugins = 0, n = 0, size = strlen(models->spec.libexec_dir) + strlen(program) + 2;
-	char *path;
-
-	if (!dir)
-		dir = config->plugin_dir[0] ? config->plugin_dir : PLUGINDIR;
-	while (config->plugins[n_plugins])
-		n_plugins++;
-	argv = calloc(1, (n_plugins * 2 + 6) * sizeof(*argv) + size);
-	if (!argv)
-		return NULL;
-	path = (char *)(argv + n_plugins * 2 + 6);
-	snprintf(path, size, "%s/%s", models->spec.libexec_dir, program);
-	argv[n++] = path;
-	if (first)
-		argv[n++] = first;
-	argv[n++] = "--plugin-dir";
-	argv[n++] = dir;
-	for (size_t i = 0; i < n_plugins; i++) {
-		argv[n++] = "--plugin";
-		argv[n++] = config->plugins[i];
-	}
-	return argv;
-}
-
-static bool same_plugins(const struct ds_config *a, const struct ds_config *b)
-{
-	size_t i = 0;
-
-	if (strcmp(a->plugin_dir, b->plugin_dir) || !json_equal(a->plugin_options, b->plugin_options))
-		return false;
-	for (; a->plugins[i] && b->plugins[i]; i++)
-		if (strcmp(a->plugins[i], b->plugins[i]))
-			return false;
-	return !a->plugins[i] && !b->plugins[i];
+	return ds_config_argv(config, models->spec.libexec_dir, models->spec.plugin_dir, program, first);
 }
 
 /* @mine is what the new configuration says of @model, NULL: nothing any more. */
 static void apply_to(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
 {
-	bool same = mine && same_plugins(model->config, config) && ds_config_same_model(model->mine, mine);
+	bool same = mine && ds_config_same_plugins(model->config, config) && ds_config_same_model(model->mine, mine);
 
 	model->is_registered = mine;
 	model->next_config = ds_config_unref(model->next_config);
 	model->next_mine = NULL;
 	if (same) {
 		follow(model, config, mine);
+		begin_idling(model);
+		if (model->engine)
+			ds_engine_set_step_timeout(model->engine, config->step_usec);
 	} else if (mine) {
 		model->next_config = ds_config_ref(config);
 		model->next_mine = mine;
@@ -741,6 +789,7 @@ void ds_models_stop(struct ds_models *models, unsigned seconds)
 	for (struct ds_model *m = models->list; m; m = next) {
 		next = m->next;
 		event_del(m->timer);
+		event_del(m->idle);
 		if (m->loading)
 			ds_loading_cancel(m->loading, "the daemon ends");
 		if (m->engine)
@@ -754,6 +803,14 @@ bool ds_models_are_stopped(const struct ds_models *models)
 		if (m->loading || m->engine)
 			return false;
 	return true;
+}
+
+bool ds_models_hold_images(const struct ds_models *models)
+{
+	for (const struct ds_model *m = models->list; m; m = m->next)
+		if (m->loading || m->image >= 0)
+			return true;
+	return false;
 }
 
 int ds_models_new(struct ds_models **out, const struct ds_models_spec *spec, struct ds_error *err)

@@ -2,6 +2,9 @@
  *
  *   absent -> loading -> ready -> unloading -> absent, or failed with the reason
  *
+ * An image that systemd kept over a restart is taken instead of loading. A model that nobody used for keep_alive is unloaded,
+ * unless it is pinned.
+ *
  * A model that is ready has an image, and an engine or one that is about to start again. Weights are read once: an
  * engine that dies maps the same image anew. A reload of the configuration changes an idle model at once, a busy one
  * when its running requests have finished. */
@@ -9,6 +12,7 @@
 
 #include "config.h"
 #include "helpers.h"
+#include "store.h"
 
 struct ds_models;
 struct ds_model;
@@ -32,6 +36,7 @@ struct ds_models_events {
 struct ds_models_spec {
 	struct event_base *base;
 	struct ds_helpers *helpers;
+	struct ds_store *store; /* where images are found again after a restart */
 	const char *libexec_dir, *plugin_dir; /* plugin_dir NULL: as configured; both borrowed */
 	const struct ds_models_events *events;
 	void *arg;
@@ -46,6 +51,8 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 /* Nothing starts any more; engines end when their requests have. @seconds: then they are killed. */
 void ds_models_stop(struct ds_models *models, unsigned seconds);
 bool ds_models_are_stopped(const struct ds_models *models);
+/* Has any of them an image, or is about to? */
+bool ds_models_hold_images(const struct ds_models *models);
 
 /* By name or alias; "" is the default model. NULL: there is none. */
 struct ds_model *ds_models_find(struct ds_models *models, const char *name);
@@ -69,6 +76,7 @@ struct ds_model_wait *ds_model_wait(struct ds_model *model, void (*done)(void *a
 void ds_model_unwait(struct ds_model *model, struct ds_model_wait *wait);
 
 enum ds_model_state ds_model_get_state(const struct ds_model *model);
+int ds_model_get_percent(const struct ds_model *model); /* of loading; -1: not known yet */
 const char *ds_model_get_reason(const struct ds_model *model); /* of failure, or "" */
 const struct ds_model_config *ds_model_get_config(const struct ds_model *model);
 int64_t ds_model_get_vocab(const struct ds_model *model); /* of a model that was loaded, else 0 */

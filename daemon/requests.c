@@ -51,7 +51,7 @@ struct ds_requests {
 	struct ds_request *waiting;
 	struct user *users;
 	size_t n_waiting, n_waiting_max;
-	bool stopping;
+	bool stopping, paused;
 };
 
 /* Users */
@@ -192,7 +192,7 @@ static struct ds_request *choose(const struct ds_requests *all, const struct ds_
 
 static void dispatch(struct ds_requests *all, struct ds_model *model)
 {
-	while (ds_model_has_slot(model)) {
+	while (!all->paused && ds_model_has_slot(model)) {
 		struct ds_request *request = choose(all, model);
 
 		if (!request)
@@ -202,6 +202,19 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 		stop_waiting(request);
 		request->state = RUNNING;
 		request->user->served++; /* so that equals take turns; STARTED charges the prompt */
+	}
+}
+
+void ds_requests_pause(struct ds_requests *all, bool paused)
+{
+	struct ds_request *r = all->waiting;
+
+	all->paused = paused;
+	while (!paused && r) {
+		dispatch(all, r->model);
+		/* Whoever was dispatched has left the list: its first one whose model has room, if any. */
+		for (r = all->waiting; r && !ds_model_has_slot(r->model); r = r->next)
+			;
 	}
 }
 

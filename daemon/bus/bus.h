@@ -43,6 +43,11 @@ struct ds_bus_streams *ds_bus_streams(struct ds_bus *bus);
 /* manager.c */
 extern const sd_bus_vtable ds_bus_manager[];
 
+/* sleep.c: sleep and wake of the machine; ends before @bus does */
+struct ds_bus_sleep;
+int ds_bus_sleep_new(struct ds_bus_sleep **out, struct ds_bus *owner, sd_bus *bus);
+struct ds_bus_sleep *ds_bus_sleep_free(struct ds_bus_sleep *sleep); /* takes NULL, returns NULL */
+
 /* stream.c: answers that leave by a pipe */
 struct ds_bus_streams {
 	struct ds_bus_stream *list;
