@@ -419,7 +419,6 @@ static void note_idle_exit(const struct ds_config *config)
 			       config->models[i].name);
 			return;
 		}
-	printf("idle_exit happens only while no model is loaded: this systemd keeps no image of a service that has ended\n");
 }
 
 static int check_config(struct program *p)

@@ -21,7 +21,7 @@ include tests/unit/tokenizer-spm.mk
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; export CC;
 TESTS += tests/headers.sh
 
-EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/npm tests/report.py
+EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/npm tests/report.py tests/system
 
 # Whole folders are listed above: what python left in them stays behind.
 dist-hook:

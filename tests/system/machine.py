@@ -1,7 +1,9 @@
 """What the tests in the booted system share. They run as root, after `make install` or the package was laid over the root."""
 
+import ctypes
 import http.client
 import json
+import os
 import pathlib
 import pwd
 import re
@@ -82,6 +84,23 @@ def model(name="tiny-r1"):
     status, answer = request("GET", "/admin/v1/status")
     assert status == 200, answer
     return next(m for m in answer["models"] if m["name"] == name)
+
+
+class Reads:
+    """Is a file read from now on, by whomever? (Its atime would not tell: the service sees the file on a read-only mount.)"""
+
+    ACCESS = 1  # IN_ACCESS
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        assert self.fd >= 0 and libc.inotify_add_watch(self.fd, os.fsencode(path), self.ACCESS) >= 0
+
+    def happened(self):
+        try:
+            return bool(os.read(self.fd, 4096))
+        except BlockingIOError:
+            return False
 
 
 def main_pid():
