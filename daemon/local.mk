@@ -29,7 +29,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
 	daemon/mapped.c daemon/mapped.h \
-	daemon/models.c daemon/models.h \
+	daemon/model.h daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
 	daemon/passed.c daemon/passed.h \
 	daemon/plugins.c daemon/plugins.h \

@@ -1,8 +1,6 @@
 /* models.c - the registry of models and the life of each. */
-#include "models.h"
-#include "engines.h"
+#include "model.h"
 #include "images.h"
-#include "loading.h"
 #include "log.h"
 
 #include <event2/event.h>
@@ -16,60 +14,6 @@
 #define RESTART_MAX_MS 2000
 #define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
 
-struct ds_model_wait {
-	struct ds_model_wait *next;
-	void (*done)(void *arg);
-	void *arg;
-};
-
-struct ds_model {
-	struct ds_model *next;
-	struct ds_models *all;
-	unsigned n_refs; /* of the registry, its loader, its engine, and of requests */
-	bool is_registered;
-
-	struct ds_config *config; /* referenced: what this model follows */
-	const struct ds_model_config *mine;
-	struct ds_config *next_config; /* referenced: what it will follow when it is idle */
-	const struct ds_model_config *next_mine;
-
-	enum ds_model_state state;
-	char reason[512];
-	struct ds_model_wait *waits;
-
-	struct ds_loading *loading;
-	struct ds_plan plan;
-	uint64_t held; /* bytes of the budget */
-	uint64_t done, total;
-	int image; /* sealed, read-only; -1: none */
-	json_t *loaded;
-	struct ds_mapped *mapped; /* the files that the weights stay in; NULL: none */
-	char *identity;		  /* of the image; NULL: none */
-	bool is_kept;		  /* systemd has the image too */
-	bool is_restored;	  /* from a daemon before this one, and no engine has served it yet */
-
-	struct ds_engine *engine;
-	struct event *timer; /* the next start of the engine */
-	struct event *idle;  /* pending while nobody uses it: keep_alive */
-	unsigned n_barren;   /* engines that died in a row without having finished a request */
-	unsigned n_unready;  /* and those that were never ready */
-	unsigned n_failures; /* of loads in a row */
-	uint64_t failed_ms;
-	struct ds_engine_load load;
-	int64_t kv_tokens, context;
-
-	uint64_t n_loads, n_engine_starts;
-	unsigned n_running;
-};
-
-struct ds_models {
-	struct ds_models_spec spec;
-	struct ds_config *config; /* referenced: the newest */
-	struct ds_model *list;
-	bool stopping;
-	unsigned stop_s;
-};
-
 static void start_engine(struct ds_model *model);
 static void start_loading(struct ds_model *model);
 
@@ -79,6 +23,17 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static struct timeval to_timeval(uint64_t usec)
+{
+	return (struct timeval){.tv_sec = (time_t)(usec / 1000000), .tv_usec = (long)(usec % 1000000)};
+}
+
+/* @first, doubled @n times, at most @max. */
+static uint64_t doubled(uint64_t first, unsigned n, uint64_t max)
+{
+	return n < 16 && first << n < max ? first << n : max;
 }
 
 static bool is_settled(const struct ds_model *model)
@@ -135,12 +90,12 @@ static void drop_image(struct ds_model *model)
 /* Nobody uses it now: from here on keep_alive counts. */
 static void begin_idling(struct ds_model *model)
 {
-	uint64_t usec = model->mine->keep_alive_usec;
+	struct timeval delay = to_timeval(model->mine->keep_alive_usec);
 
 	event_del(model->idle);
-	if (model->state == DS_MODEL_READY && model->n_running == 0 && !model->mine->pin && usec != DS_CONFIG_NEVER)
-		event_add(model->idle, &(struct timeval){.tv_sec = (time_t)(usec / 1000000),
-							 .tv_usec = (long)(usec % 1000000)});
+	if (model->state == DS_MODEL_READY && model->n_running == 0 && !model->mine->pin &&
+	    model->mine->keep_alive_usec != DS_CONFIG_NEVER)
+		event_add(model->idle, &delay);
 }
 
 static void on_idle(evutil_socket_t fd, short what, void *arg)
@@ -157,16 +112,13 @@ static void on_idle(evutil_socket_t fd, short what, void *arg)
 static void keep_image(struct ds_model *model)
 {
 	struct ds_about about = {.plan = model->plan, .n_loads = model->n_loads, .loaded = model->loaded};
-	struct ds_error err = {"no memory"};
-	int r = -ENOMEM;
+	struct ds_error err;
 
-	if (model->is_kept)
+	if (model->is_kept || !model->identity)
 		return;
-	if (model->identity)
-		r = ds_store_put(model->all->spec.store, model->identity, model->image, &about, &err);
-	if (r < 0)
-		ds_log(LOG_WARNING, "model %s: %s; it will be loaded again after a restart", model->mine->name, err.text);
-	model->is_kept = r == 0;
+	model->is_kept = ds_store_put(model->all->spec.store, model->identity, model->image, &about, &err) == 0;
+	if (!model->is_kept)
+		ds_log(LOG_WARNING, "model %s: %s; after a restart it is loaded again", model->mine->name, err.text);
 }
 
 static void follow(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
@@ -272,15 +224,11 @@ static void on_load(void *arg, const struct ds_engine_load *load)
 
 static void restart_later(struct ds_model *model)
 {
-	uint64_t ms = 0;
+	struct timeval delay = {0};
 
-	if (model->n_barren > 1) {
-		unsigned doublings = model->n_barren - 2 < 16 ? model->n_barren - 2 : 16;
-
-		ms = (uint64_t)RESTART_MS << doublings;
-		ms = ms < RESTART_MAX_MS ? ms : RESTART_MAX_MS;
-	}
-	event_add(model->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (long)(ms % 1000) * 1000});
+	if (model->n_barren > 1)
+		delay = to_timeval(doubled(RESTART_MS, model->n_barren - 2, RESTART_MAX_MS) * 1000);
+	event_add(model->timer, &delay);
 }
 
 static void on_engine_end(void *arg, bool refused, const char *reason)
@@ -497,13 +445,12 @@ static void restore(struct ds_model *model)
 
 void ds_model_load(struct ds_model *model, bool insist)
 {
-	unsigned doublings = model->n_failures < 8 ? model->n_failures : 8;
-	uint64_t pause = (uint64_t)RETRY_MS << (doublings ? doublings - 1 : 0);
+	uint64_t pause = doubled(RETRY_MS, model->n_failures ? model->n_failures - 1 : 0, RETRY_MAX_MS);
 
 	if (model->all->stopping || !model->is_registered)
 		return;
 	if (model->state == DS_MODEL_FAILED && !insist &&
-	    now_ms() - model->failed_ms < (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS))
+	    now_ms() - model->failed_ms < pause)
 		return;
 	if (model->state == DS_MODEL_ABSENT || model->state == DS_MODEL_FAILED)
 		start_loading(model);
@@ -647,6 +594,18 @@ struct ds_model *ds_model_ref(struct ds_model *model)
 	return model;
 }
 
+static struct ds_model *free_model(struct ds_model *model)
+{
+	if (model->timer)
+		event_free(model->timer);
+	if (model->idle)
+		event_free(model->idle);
+	ds_config_unref(model->config);
+	ds_config_unref(model->next_config);
+	free(model);
+	return NULL;
+}
+
 struct ds_model *ds_model_unref(struct ds_model *model)
 {
 	if (!model || --model->n_refs > 0)
@@ -657,12 +616,7 @@ struct ds_model *ds_model_unref(struct ds_model *model)
 			break;
 		}
 	drop_image(model);
-	event_free(model->timer);
-	event_free(model->idle);
-	ds_config_unref(model->config);
-	ds_config_unref(model->next_config);
-	free(model);
-	return NULL;
+	return free_model(model);
 }
 
 static struct ds_model *new_model(struct ds_models *models, struct ds_config *config,
@@ -676,11 +630,7 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 	model->timer = evtimer_new(models->spec.base, on_timer, model);
 	model->idle = evtimer_new(models->spec.base, on_idle, model);
 	if (!model->timer || !model->idle) {
-		if (model->timer)
-			event_free(model->timer);
-		if (model->idle)
-			event_free(model->idle);
-		free(model);
+		free_model(model);
 		return NULL;
 	}
 	follow(model, config, mine);
