@@ -160,9 +160,11 @@ static int fail_by_status(const struct ds_exchange *e, struct ds_error *err)
 {
 	json_t *body = e->data ? json_loadb(e->data, e->size, 0, NULL) : NULL;
 	const char *message = json_string_value(json_object_get(json_object_get(body, "error"), "message"));
+	const char *code = json_string_value(json_object_get(json_object_get(body, "error"), "code"));
 	int r = -EREMOTEIO;
 
-	for (size_t i = 0; i < DS_ARRAY_SIZE(statuses); i++)
+	/* a model that failed is no reason to come again later, as other 503 are */
+	for (size_t i = 0; !(code && strcmp(code, "model_failed") == 0) && i < DS_ARRAY_SIZE(statuses); i++)
 		if (statuses[i].status == e->status)
 			r = statuses[i].result;
 	if (message)
@@ -283,7 +285,7 @@ int ds_http_call(struct ds_http *http, const char *method, const char *path, con
 	r = ds_http_perform(http, &e, 1, err);
 	if (r < 0)
 		return r;
-	answer = json_loadb(e.data ? e.data : "", e.size, JSON_REJECT_DUPLICATES, &where);
+	answer = json_loadb(e.data ? e.data : "", e.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
 	if (!json_is_object(answer)) {
 		json_decref(answer);
 		return ds_fail(err, -EPROTO, "%s %s: the answer is not a JSON object", method, path);

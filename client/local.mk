@@ -4,6 +4,7 @@ client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
+	client/model.c client/model.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
 	client/sse.c client/sse.h \

@@ -1,6 +1,7 @@
 /* main.c - dsctl: finds the verb, takes its options by its table, runs it, and turns what it returns into an exit code.
  *
- * dsctl knows only the daemon's public HTTP, and for files of its user's ds-loader. Data goes to the standard output, talk to the standard error. */
+ * dsctl knows only the daemon's public HTTP, and for files of its user's ds-loader. Data goes to the standard output,
+ * talk to the standard error. */
 #include "options.h"
 #include "output.h"
 
@@ -11,10 +12,9 @@
 #define SYSTEM_SOCKET "/run/deepseekd/api.sock"
 
 static const struct ds_verb *const verbs[] = {
-	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status, &ds_verb_ls,           &ds_verb_load,
-	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_inspect, &ds_verb_quantize,
-	&ds_verb_tokenize, &ds_verb_render,
-	&ds_verb_config_check,
+	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status,       &ds_verb_ls,       &ds_verb_load,
+	&ds_verb_unload, &ds_verb_verify,  &ds_verb_inspect,      &ds_verb_quantize, &ds_verb_tokenize,
+	&ds_verb_render, &ds_verb_plugins, &ds_verb_config_check,
 };
 
 /* The exit codes of the manual, EXIT STATUS; anything else is 1. */
@@ -109,6 +109,21 @@ static size_t match(const char *name, char *const *args)
 	return n;
 }
 
+/* What people know from other programs. */
+static const struct {
+	const char *word, *verb;
+} others[] = {
+	{"ps", "status"}, {"list", "ls"}, {"show", "inspect"}, {"stop", "unload"}, {"convert", "quantize"},
+};
+
+static const char *nearest_verb(const char *word, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < DS_ARRAY_SIZE(others); i++)
+		if (strcmp(others[i].word, word) == 0)
+			return others[i].verb;
+	return ds_options_nearest(word, names, n);
+}
+
 static int find_verb(const struct ds_verb **out, char ***args, struct ds_error *err)
 {
 	const char *names[DS_ARRAY_SIZE(verbs)];
@@ -127,7 +142,7 @@ static int find_verb(const struct ds_verb **out, char ***args, struct ds_error *
 	for (size_t i = 0; i < DS_ARRAY_SIZE(verbs); i++)
 		if (strncmp(names[i], **args, strlen(**args)) == 0 && names[i][strlen(**args)] == ' ')
 			return ds_fail(err, -EINVAL, "%s: dsctl %s is what there is", **args, names[i]);
-	nearest = ds_options_nearest(**args, names, DS_ARRAY_SIZE(names));
+	nearest = nearest_verb(**args, names, DS_ARRAY_SIZE(names));
 	if (nearest)
 		return ds_fail(err, -EINVAL, "unknown verb %s; did you mean dsctl %s?", **args, nearest);
 	return ds_fail(err, -EINVAL, "unknown verb %s; dsctl --help lists them", **args);

@@ -55,7 +55,7 @@ const struct ds_key ds_model_keys[] = {
 	{"keep_alive", DS_KEY_DURATION, MODEL(keep_alive_usec), "30m", 1, 31536000, "forever",
 	 "a model that nobody used for so long is unloaded"},
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
-	 "tokens of a conversation (0: the model's own limit)"},
+	 "tokens of a conversation (0: the model's own limit, or as many as memory allows)"},
 	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, DS_MAX_PARALLEL, NULL, "requests computed at the same time"},
 	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident, mapped",
 	 "resident: weights lie packed in memory; mapped: the large ones stay in their files"},

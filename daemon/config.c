@@ -504,6 +504,35 @@ static bool is_listed(char **names, const char *name)
 	return false;
 }
 
+/* Does a plugin of @kind offer what the model names by the key of that name? */
+static void check_entry(const json_t *catalog, const char *kind, const struct ds_yaml *model,
+			struct ds_problems *problems)
+{
+	const struct ds_yaml *node = ds_yaml_get(model, kind);
+	char allowed[200] = "auto";
+	size_t used = strlen(allowed), p, e;
+	const json_t *plugin, *entry;
+
+	if (!node || !node->text || !strcmp(node->text, "auto"))
+		return;
+	json_array_foreach (catalog, p, plugin) {
+		const char *is = json_string_value(json_object_get(plugin, "kind"));
+
+		if (!is || strcmp(is, kind))
+			continue;
+		json_array_foreach (json_object_get(plugin, "entries"), e, entry) {
+			const char *name = json_string_value(json_object_get(entry, "name"));
+
+			if (name && !strcmp(name, node->text))
+				return;
+			if (name && used < sizeof(allowed))
+				used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, ", %s", name);
+		}
+	}
+	ds_problem(problems, node, kind, "\"%.100s\" is in no plugin of plugins.load (allowed: %s)", node->text,
+		   allowed);
+}
+
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems)
 {
 	const struct ds_yaml *plugins = ds_yaml_get(config->tree, "plugins");
@@ -522,6 +551,8 @@ void ds_config_check_options(const struct ds_config *config, const json_t *catal
 	for (size_t i = 0; i < config->n_models; i++) {
 		const struct ds_yaml *sampling = ds_yaml_get(config->models[i].tree, "sampling");
 
+		check_entry(catalog, "backend", config->models[i].tree, problems);
+		check_entry(catalog, "dialect", config->models[i].tree, problems);
 		if (sampling)
 			check_options(catalog, NULL, "sampler", sampling, "sampling", problems);
 	}

@@ -89,7 +89,7 @@ bool ds_config_same_plugins(const struct ds_config *a, const struct ds_config *b
 const char **ds_config_argv(const struct ds_config *config, const char *libexec_dir, const char *dir,
 			    const char *program, const char *first);
 
-/* Do the options of plugins and the sampling of models exist, and are they in bounds? @catalog is what
+/* Do the options of plugins and the sampling of models exist, and are they in bounds; do backends and dialects exist? @catalog is what
  * `ds-loader --describe-plugins` says. Adds to @problems. */
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems);
 

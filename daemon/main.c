@@ -172,7 +172,7 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	take_catalog(p, catalog);
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
-	ds_log(LOG_NOTICE, "the configuration was read again");
+	ds_log(LOG_NOTICE, "the configuration was read again: %zu models", config->n_models);
 	ds_service_ready(p->daemon.service, NULL);
 }
 

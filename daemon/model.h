@@ -25,7 +25,7 @@ struct ds_model {
 	const struct ds_model_config *next_mine;
 
 	enum ds_model_state state;
-	char reason[512];
+	char reason[512], warning[128];
 	struct ds_model_wait *waits;
 
 	struct ds_loading *loading;

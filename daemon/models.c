@@ -1,5 +1,6 @@
 /* models.c - the registry of models and the life of each. */
 #include "model.h"
+#include "budget.h"
 #include "images.h"
 #include "log.h"
 
@@ -81,6 +82,7 @@ static void drop_image(struct ds_model *model)
 	model->loaded = NULL;
 	model->mapped = ds_mapped_free(model->mapped);
 	model->kv_tokens = model->context = 0;
+	model->warning[0] = '\0';
 	model->load = (struct ds_engine_load){0};
 	model->n_barren = model->n_unready = 0;
 	event_del(model->timer);
@@ -197,7 +199,6 @@ static void on_ready(void *arg, const json_t *ready)
 	struct ds_model *model = arg;
 
 	model->kv_tokens = json_integer_value(json_object_get(ready, "kv_tokens"));
-	model->context = json_integer_value(json_object_get(ready, "context"));
 	model->n_unready = 0;
 	model->n_failures = 0;
 	model->is_restored = false;
@@ -270,8 +271,8 @@ static json_t *wishes(const struct ds_model *model)
 {
 	const struct ds_model_config *c = model->mine;
 
-	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s}", "model", c->name, "precision", c->precision, "context",
-			 (json_int_t)c->context, "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
+	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "model", c->name, "precision", c->precision,
+			 "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
 			 c->backend, "dialect", c->dialect, "residency", c->residency);
 }
 
@@ -284,6 +285,7 @@ static void start_engine(struct ds_model *model)
 	ds_cleanup(ds_freep) int *fds = ds_mapped_descriptors(model->mapped, model->mine->path, model->image, &n_fds, &err);
 	int r = -ENOMEM;
 
+	json_object_set_new(map, "context", json_integer(model->context));
 	json_object_set(map, "sampling", model->mine->sampling);
 	json_object_set(map, "plugins", options);
 	if (argv && map && fds)
@@ -319,26 +321,32 @@ static uint64_t memory_held(const struct ds_models *models)
 }
 
 /* @loaded: the image is in memory already, only what comes besides is still to be had. */
-static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
+static int claim(struct ds_model *model, bool loaded, struct ds_error *err)
 {
-	struct ds_memory_need need = ds_images_need(&model->plan, context, (uint64_t)model->mine->parallel);
-	int r = ds_images_check_memory(&need, loaded, memory_held(model->all) - model->held, model->config->memory,
-				       err);
+	struct ds_budget_need need;
+	const struct ds_budget_ask ask = {
+		.plan = &model->plan,
+		.context = (uint64_t)model->mine->context,
+		.parallel = (uint64_t)model->mine->parallel,
+		.limit = model->config->memory,
+		.held = memory_held(model->all) - model->held,
+		.present = loaded,
+	};
+	int r = ds_budget_grant(&need, &ask, ds_budget_available(""), err);
 
-	if (r == 0)
-		model->held = ds_memory_need_sum(&need);
-	return r;
+	if (r < 0)
+		return r;
+	model->held = ds_budget_need_sum(&need);
+	model->context = (int64_t)need.context;
+	return 0;
 }
 
 static int on_plan(void *arg, const struct ds_plan *plan, struct ds_error *err)
 {
 	struct ds_model *model = arg;
-	uint64_t context = (uint64_t)model->mine->context;
 
 	model->plan = *plan;
-	if (context == 0 || plan->context < context)
-		context = plan->context;
-	return claim(model, context, false, err);
+	return claim(model, false, err);
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)
@@ -349,21 +357,35 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 	model->total = total;
 }
 
+/* What differs from what people expect: a configured context beyond the model's, or one that memory made shorter. */
+static void tell_of_context(struct ds_model *model)
+{
+	long long own = (long long)model->plan.context, wanted = (long long)model->mine->context;
+
+	model->warning[0] = '\0';
+	if (wanted > own)
+		snprintf(model->warning, sizeof(model->warning),
+			 "context: %lld is more than the model's own limit, %lld is used", wanted, own);
+	if (model->warning[0])
+		ds_log(LOG_WARNING, "model %s: %s", model->mine->name, model->warning);
+	else if (model->context < own && !wanted)
+		ds_log(LOG_NOTICE, "model %s: context %lld of %lld, as memory allows", model->mine->name,
+		       (long long)model->context, own);
+}
+
 /* The image is there: is there memory for the rest of it? Then start its engine. */
 static void take_image(struct ds_model *model, int image, const json_t *loaded, struct ds_mapped *mapped)
 {
-	json_int_t context = json_integer_value(json_object_get(loaded, "context"));
 	struct ds_error err;
 
 	model->image = image;
 	model->mapped = mapped;
 	model->loaded = json_deep_copy(loaded);
-	if (model->mine->context > 0 && (context <= 0 || model->mine->context < context))
-		context = model->mine->context;
-	if (claim(model, (uint64_t)context, true, &err) < 0) {
+	if (claim(model, true, &err) < 0) {
 		failed(model, err.text);
 		return;
 	}
+	tell_of_context(model);
 	if (model->state == DS_MODEL_LOADING)
 		start_engine(model);
 	leave_when_idle(model);
@@ -572,11 +594,11 @@ json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 	for (char **alias = model->mine->aliases; *alias; alias++)
 		json_array_append_new(aliases, json_string(*alias));
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
+		"{s:s, s:o, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
 		"s:i, s:I}",
 		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
-		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
-		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
+		"reason", model->reason, "warning", model->warning, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
+		"context", (json_int_t)context, "context_limit", said(model, "context"), "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
 		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "mapped_size",
 		(json_int_t)(model->image >= 0 ? model->plan.mapped_size : 0), "loads",
@@ -619,10 +641,11 @@ struct ds_model *ds_model_unref(struct ds_model *model)
 	return free_model(model);
 }
 
+/* Listed after @before, NULL: first. */
 static struct ds_model *new_model(struct ds_models *models, struct ds_config *config,
-				  const struct ds_model_config *mine)
+				  const struct ds_model_config *mine, struct ds_model *before)
 {
-	struct ds_model *model = calloc(1, sizeof(*model)), **at = &models->list;
+	struct ds_model *model = calloc(1, sizeof(*model)), **at = before ? &before->next : &models->list;
 
 	if (!model)
 		return NULL;
@@ -634,8 +657,7 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 		return NULL;
 	}
 	follow(model, config, mine);
-	while (*at)
-		at = &(*at)->next;
+	model->next = *at;
 	*at = model;
 	restore(model);
 	return model;
@@ -705,7 +727,7 @@ static const struct ds_model_config *config_of(const struct ds_config *config, c
 int ds_models_apply(struct ds_models *models, struct ds_config *config, struct ds_error *err)
 {
 	struct ds_config *old = models->config;
-	struct ds_model *next;
+	struct ds_model *next, *before = NULL;
 
 	models->config = ds_config_ref(config);
 	ds_config_unref(old);
@@ -721,11 +743,12 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 			if (!strcmp(model->mine->name, config->models[i].name))
 				break;
 		if (!model)
-			model = new_model(models, config, &config->models[i]);
+			model = new_model(models, config, &config->models[i], before);
 		if (!model)
 			return ds_fail(err, -ENOMEM, "no memory for model %s", config->models[i].name);
 		if (config->models[i].preload)
 			ds_model_load(model, false);
+		before = model;
 	}
 	return 0;
 }

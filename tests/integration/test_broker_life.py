@@ -133,6 +133,45 @@ def loader_pid(daemon):
     return next((int(pid) for pid in children if "ds-loader" in open(f"/proc/{pid}/cmdline").read()), None)
 
 
+def test_a_helper_that_has_failed_and_lives_on_is_killed():
+    """Its reason stands; nobody waits for it for longer than a few seconds."""
+    with NullDaemon({**NULL, "dialect": "refused"}) as daemon:
+        wish(daemon, fail="config.json: line 3", linger=True)
+        assert failure(daemon) == "config.json: line 3"
+        wish(daemon, linger=True)
+        assert "did not exit" in failure(daemon)
+        wish(daemon)
+        assert failure(daemon) == "there is no such dialect"
+
+
+def load_with_context(own, configured=0, **more):
+    """What the answer to load is where 64 MiB may be taken, at 1 KiB a token of the cache; and the log."""
+    model = {**NULL, "context": configured, **more}
+    with NullDaemon(model, config={"limits": {"memory": "64MiB"}}) as daemon:
+        daemon.write_model(model, context=own, kv=1024)
+        status, answer = daemon.post("/admin/v1/models/null/load", {})
+        return answer if status == 200 else answer["error"]["message"], daemon.log()
+
+
+def test_without_a_configured_context_the_largest_that_fits_is_taken():
+    model, _ = load_with_context(1000)
+    assert (model["context"], model["context_limit"], model["kv_tokens"]) == (1000, 1000, 4000)
+    model, log = load_with_context(131072)
+    # 64 MiB less 8 KiB of weights and scratch hold 1023 pages of 16 tokens for each of 4 texts
+    assert (model["context"], model["context_limit"], model["kv_tokens"]) == (16368, 131072, 4 * 16368)
+    assert model["warning"] == "" and "context 16368 of 131072" in log
+    refusal, _ = load_with_context(131072, parallel=32)
+    assert "KV cache of 32 x 4096 tokens 128.0 MiB" in refusal and "limits.memory is 64.0 MiB" in refusal
+
+
+def test_a_configured_context_fits_or_is_refused_and_is_never_cut_in_silence():
+    assert load_with_context(131072, 16000)[0]["context"] == 16000
+    assert "KV cache of 4 x 20000 tokens" in load_with_context(131072, 20000)[0]
+    model, log = load_with_context(1024, 20000)
+    assert model["context"] == 1024
+    assert model["warning"] == "context: 20000 is more than the model's own limit, 1024 is used" and model["warning"] in log
+
+
 def test_a_killed_loader_fails_the_model_and_the_next_load_works():
     with NullDaemon() as daemon:
         wish(daemon, delay_ms=60000)
@@ -213,6 +252,15 @@ def test_a_new_model_appears_and_a_vanished_one_goes():
         until("it to be gone", lambda: daemon.get("/v1/models/null")[0] == 404)
         until("its engine to be gone", lambda: not os.path.exists(f"/proc/{pid}"))
         assert daemon.post(CHAT, chat("tokens=1"))[1]["model"] == "other"
+
+
+def test_models_are_listed_in_the_order_of_their_files_even_if_they_came_later():
+    with NullDaemon({"name": "b", "path": "null"}, {"name": "d", "path": "null"}, config={"default_model": "b"}) as daemon:
+        for name in "eca":
+            daemon.write_model({"name": name, "path": "null"})
+        daemon.reload()
+        until("them to be there", lambda: daemon.get("/v1/models/a")[0] == 200)
+        assert [m["id"] for m in daemon.get("/v1/models")[1]["data"]] == list("abcde")
 
 
 def test_a_vanished_model_finishes_what_it_does():
@@ -417,12 +465,14 @@ def test_every_error_is_listed_with_its_place(tmp_path):
 
 def test_options_of_plugins_and_samplers_are_checked_against_what_there_is(tmp_path):
     (tmp_path / "models.d").mkdir()
-    (tmp_path / "models.d/m.yaml").write_text("name: m\npath: .\nsampling: {temprature: 1, top_k: 5000}\n")
+    (tmp_path / "models.d/m.yaml").write_text("name: m\npath: .\nsampling: {temprature: 1, top_k: 5000}\nbackend: abacus\n"
+                                       "dialect: auto\n")
     code, lines = check(tmp_path, "version: 1\nplugins:\n  load: [null-sampler]\n  options:\n    null-sampler: {top_k: x}\n"
                                   "    absent: {a: 1}\n")
     assert code == 1
     assert [line.split(": ", 1)[1].split(" (")[0] for line in lines] == [
         "plugins.options.null-sampler.top_k: \"x\" does not fit", "plugins.options.absent: plugins.load has no such plugin",
+        "backend: \"abacus\" is in no plugin of plugins.load",
         "sampling.temprature: unknown option", "sampling.top_k: \"5000\" does not fit"]
 
 
