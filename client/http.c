@@ -328,3 +328,14 @@ char *ds_http_user_path(const char *name, const char *verb)
 {
 	return model_path("", name, verb);
 }
+
+char *ds_http_path(const char *folder, const char *name)
+{
+	char *escaped = curl_easy_escape(NULL, name, 0);
+	char *path = NULL;
+
+	if (escaped && asprintf(&path, "%s/%s", folder, escaped) < 0)
+		path = NULL;
+	curl_free(escaped);
+	return path;
+}

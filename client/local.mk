@@ -2,6 +2,7 @@
 noinst_LIBRARIES += client/libdsctl.a
 client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
+	client/bus.c client/bus.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
 	client/model.c client/model.h \
@@ -10,8 +11,10 @@ client_libdsctl_a_SOURCES = \
 	client/sse.c client/sse.h \
 	client/vectors.c client/vectors.h \
 	client/verb-chat.c \
+	client/verb-completion.c \
 	client/verb-config.c \
 	client/verb-inspect.c \
+	client/verb-key.c \
 	client/verb-load.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \
@@ -22,10 +25,26 @@ client_libdsctl_a_SOURCES = \
 	client/verb-tokenize.c \
 	client/verb-verify.c \
 	client/verb.h
-client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
+client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
 	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"'
 
 bin_PROGRAMS += dsctl
 dsctl_SOURCES = client/main.c
 dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
-dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)
+dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS)
+
+# The completions are what dsctl prints of its own tables.
+bashcompletiondir = $(datadir)/bash-completion/completions
+bashcompletion_DATA = client/dsctl
+zshcompletiondir = $(datadir)/zsh/site-functions
+zshcompletion_DATA = client/_dsctl
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+fishcompletion_DATA = client/dsctl.fish
+CLEANFILES += client/dsctl client/_dsctl client/dsctl.fish
+
+client/dsctl: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion bash >$@.tmp && mv $@.tmp $@
+client/_dsctl: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion zsh >$@.tmp && mv $@.tmp $@
+client/dsctl.fish: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion fish >$@.tmp && mv $@.tmp $@

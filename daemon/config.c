@@ -377,7 +377,7 @@ struct ds_config *ds_config_unref(struct ds_config *config)
 }
 
 /* Keys of a model that say nothing of how it is loaded: they change while it runs. */
-static const char *const live_keys[] = {"aliases", "preload", "pin", "keep_alive"};
+static const char *const live_keys[] = {"access", "aliases", "preload", "pin", "keep_alive"};
 
 static json_t *load_keys(const struct ds_model_config *model)
 {
@@ -398,44 +398,27 @@ bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model
 	return same;
 }
 
-bool ds_config_same_plugins(const struct ds_config *a, const struct ds_config *b)
+static void warn_access(const struct ds_yaml *tree, struct ds_problems *warnings)
 {
-	size_t i = 0;
+	const struct ds_yaml *access = ds_yaml_get(tree, "access");
 
-	if (strcmp(a->plugin_dir, b->plugin_dir) || !json_equal(a->plugin_options, b->plugin_options))
-		return false;
-	for (; a->plugins[i] && b->plugins[i]; i++)
-		if (strcmp(a->plugins[i], b->plugins[i]))
-			return false;
-	return !a->plugins[i] && !b->plugins[i];
+	if (!access)
+		return;
+	ds_who_warn(DS_WHO_USERS, ds_yaml_get(access, "users"), "access.users", warnings);
+	ds_who_warn(DS_WHO_GROUPS, ds_yaml_get(access, "groups"), "access.groups", warnings);
 }
 
-const char **ds_config_argv(const struct ds_config *config, const char *libexec_dir, const char *dir,
-			    const char *program, const char *first)
+void ds_config_warn(const struct ds_config *config, struct ds_problems *warnings)
 {
-	const char **argv;
-	size_t n_plugins = 0, n = 0, size = strlen(libexec_dir) + strlen(program) + 2;
-	char *path;
+	const struct ds_yaml *listen = ds_yaml_get(config->tree, "listen");
+	gid_t gid;
 
-	if (!dir)
-		dir = config->plugin_dir[0] ? config->plugin_dir : PLUGINDIR;
-	while (config->plugins[n_plugins])
-		n_plugins++;
-	argv = calloc(1, (n_plugins * 2 + 6) * sizeof(*argv) + size);
-	if (!argv)
-		return NULL;
-	path = (char *)(argv + n_plugins * 2 + 6);
-	snprintf(path, size, "%s/%s", libexec_dir, program);
-	argv[n++] = path;
-	if (first)
-		argv[n++] = first;
-	argv[n++] = "--plugin-dir";
-	argv[n++] = dir;
-	for (size_t i = 0; i < n_plugins; i++) {
-		argv[n++] = "--plugin";
-		argv[n++] = config->plugins[i];
-	}
-	return argv;
+	warn_access(config->tree, warnings);
+	if (config->group[0] && !ds_who_group(config->group, &gid))
+		ds_problem(warnings, ds_yaml_get(listen, "group"), "listen.group", "there is no group \"%.100s\"",
+			   config->group);
+	for (size_t i = 0; i < config->n_models; i++)
+		warn_access(config->models[i].tree, warnings);
 }
 
 static bool option_fits(const json_t *option, const struct ds_yaml *node, char allowed[96])

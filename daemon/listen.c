@@ -1,5 +1,6 @@
-/* listen.c - the listening socket. */
+/* listen.c - the listening sockets. */
 #include "listen.h"
+#include "units.h"
 
 #include <grp.h>
 #include <limits.h>
@@ -98,5 +99,21 @@ int ds_listen_open(const struct ds_config *config, struct ds_passed *passed, con
 		return r;
 	}
 	snprintf(path, PATH_MAX, "%s", address.sun_path);
+	return ds_steal_fd(&fd);
+}
+
+int ds_listen_tcp(const struct ds_config *config, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int fd = -1;
+	struct sockaddr_storage address;
+	socklen_t size;
+	int one = 1;
+
+	if (ds_units_address(config->tcp, &address, &size) < 0)
+		return ds_fail(err, -EINVAL, "listen.tcp: %.100s is no address", config->tcp);
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, BACKLOG) < 0)
+		return ds_fail(err, -errno, "listen.tcp: %.100s: %s", config->tcp, strerror(errno));
 	return ds_steal_fd(&fd);
 }

@@ -9,3 +9,6 @@
  * where it is if it was made here, else "". Returns the descriptor. */
 int ds_listen_open(const struct ds_config *config, struct ds_passed *passed, const char *runtime_dir, char *path,
 		   struct ds_error *err);
+
+/* A listening socket at config->tcp, which is not "". */
+int ds_listen_tcp(const struct ds_config *config, struct ds_error *err);

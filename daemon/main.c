@@ -1,12 +1,15 @@
 /* main.c - deepseekd from its start to its end: a table of contents of the broker. */
 #include "bus/bus.h"
+#include "confine.h"
 #include "daemon.h"
 #include "http/server.h"
+#include "keys.h"
 #include "listen.h"
 #include "log.h"
 #include "options.h"
 #include "passed.h"
 #include "plugins.h"
+#include "pressure.h"
 #include "service.h"
 #include "store.h"
 
@@ -26,10 +29,12 @@
 struct program {
 	struct ds_options options;
 	struct ds_daemon daemon;
-	struct ds_http *http;
+	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
 	struct ds_passed passed;
-	int listen_fd;
+	struct ds_pressure *pressure; /* NULL: unwatched */
+	int listen_fd, tcp_fd; /* until they are served */
+	char keys_path[PATH_MAX + 16];
 	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
 	struct event *signals[4], *stop_timer, *stop_poll;
 	bool aborted;
@@ -50,6 +55,20 @@ static void log_problems(const struct ds_problems *problems)
 		ds_log(LOG_ERR, "%s", problems->lines[i]);
 }
 
+/* What is not wrong, but most likely not meant. */
+static void warn(const struct ds_options *options, const struct ds_config *config)
+{
+	ds_cleanup(ds_problems_deinit) struct ds_problems warnings = {0};
+
+	ds_config_warn(config, &warnings);
+	for (size_t i = 0; i < warnings.n; i++) {
+		if (options->check_config)
+			fprintf(stderr, "warning: %s\n", warnings.lines[i]);
+		else
+			ds_log(LOG_WARNING, "%s", warnings.lines[i]);
+	}
+}
+
 static int load_config(const struct ds_options *options, struct ds_config **out)
 {
 	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
@@ -59,6 +78,8 @@ static int load_config(const struct ds_options *options, struct ds_config **out)
 		fprintf(stderr, "%s\n", problems.lines[i]);
 	if (!options->check_config)
 		log_problems(&problems);
+	if (r == 0)
+		warn(options, *out);
 	return r;
 }
 
@@ -82,14 +103,16 @@ static void set_log_level(const struct ds_config *config)
 static int apply_config(struct program *p, struct ds_config *config, struct ds_error *err)
 {
 	if (strcmp(config->socket, p->daemon.config->socket) || config->mode != p->daemon.config->mode ||
-	    strcmp(config->group, p->daemon.config->group))
-		ds_log(LOG_WARNING, "listen.socket, mode and group change when the daemon is started again");
+	    strcmp(config->group, p->daemon.config->group) || strcmp(config->tcp, p->daemon.config->tcp))
+		ds_log(LOG_WARNING, "listen.socket, mode, group and tcp change when the daemon is started again");
 	ds_config_unref(p->daemon.config);
 	p->daemon.config = config;
 	set_log_level(config);
-	ds_requests_set_queue(p->daemon.requests, (size_t)config->queue);
+	ds_requests_configure(p->daemon.requests, config);
 	if (p->http)
 		ds_http_configure(p->http);
+	if (p->tcp)
+		ds_http_configure(p->tcp);
 	return ds_models_apply(p->daemon.models, config, err);
 }
 
@@ -112,7 +135,11 @@ static void begin_serving(struct program *p)
 {
 	struct ds_error err;
 
-	if (ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listen_fd), &err) < 0) {
+	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listen_fd), false, &err);
+
+	if (r == 0 && p->tcp_fd >= 0)
+		r = ds_http_new(&p->tcp, &p->daemon, ds_steal_fd(&p->tcp_fd), true, &err);
+	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		p->status = 1;
 		event_base_loopbreak(p->daemon.base);
@@ -227,7 +254,8 @@ static void on_stop_poll(evutil_socket_t fd, short what, void *arg)
 {
 	struct program *p = arg;
 
-	if ((!p->http || ds_http_n_calls(p->http) == 0) && ds_bus_is_idle(p->bus) &&
+	if ((!p->http || ds_http_n_calls(p->http) == 0) && (!p->tcp || ds_http_n_calls(p->tcp) == 0) &&
+	    ds_bus_is_idle(p->bus) &&
 	    ds_models_are_stopped(p->daemon.models))
 		event_base_loopbreak(p->daemon.base);
 }
@@ -262,6 +290,8 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 	ds_bus_state_changed(p->bus);
 	if (p->http)
 		ds_http_stop_accepting(p->http);
+	if (p->tcp)
+		ds_http_stop_accepting(p->tcp);
 	ds_requests_stop(p->daemon.requests);
 	ds_models_stop(p->daemon.models, STOP_S + 1);
 	event_add(p->stop_timer, &(struct timeval){.tv_sec = STOP_S});
@@ -318,6 +348,7 @@ static bool is_idle(void *arg)
 
 	ds_requests_count(p->daemon.requests, NULL, &n_running, &n_waiting);
 	return p->daemon.catalog && n_running + n_waiting == 0 && (!p->http || ds_http_n_calls(p->http) == 0) &&
+	       (!p->tcp || ds_http_n_calls(p->tcp) == 0) &&
 	       ds_bus_is_idle(p->bus);
 }
 
@@ -363,7 +394,9 @@ static void deinit_program(struct program *p)
 		ds_models_stop(p->daemon.models, 0);
 	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
 	ds_http_free(p->http);
+	ds_http_free(p->tcp);
 	ds_bus_free(p->bus);
+	ds_pressure_free(p->pressure);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
 	ds_store_free(p->daemon.store);
@@ -383,6 +416,9 @@ static void deinit_program(struct program *p)
 	ds_passed_deinit(&p->passed);
 	if (p->socket_path[0])
 		unlink(p->socket_path);
+	if (p->tcp_fd >= 0)
+		close(p->tcp_fd);
+	ds_keys_free(p->daemon.keys);
 	json_decref(p->daemon.catalog);
 	ds_config_unref(p->daemon.config);
 	ds_options_deinit(&p->options);
@@ -492,6 +528,25 @@ static int begin_service(struct program *p, struct ds_error *err)
 	return ds_service_new(&p->daemon.service, &spec, err);
 }
 
+/* The keys are there without TCP too, so that they can be made before. */
+static int open_tcp(struct program *p, struct ds_error *err)
+{
+	int r;
+
+	snprintf(p->keys_path, sizeof(p->keys_path), "%s/keys.json", p->options.state_dir);
+	r = ds_keys_new(&p->daemon.keys, p->keys_path, err);
+	if (r == 0 && p->daemon.config->tcp[0])
+		r = p->tcp_fd = ds_listen_tcp(p->daemon.config, err);
+	return r < 0 ? r : 0;
+}
+
+static void on_pressure(void *arg)
+{
+	struct program *p = arg;
+
+	ds_models_relieve(p->daemon.models);
+}
+
 static int run(struct program *p)
 {
 	struct ds_error err;
@@ -499,7 +554,6 @@ static int run(struct program *p)
 
 	if (r == 0)
 		r = make_parts(p, &err);
-
 	if (r == 0 && p->options.check_config)
 		return check_config(p);
 	if (r == 0 && watch_signals(p) < 0)
@@ -515,7 +569,11 @@ static int run(struct program *p)
 	if (r >= 0)
 		ds_store_drop_unclaimed(p->daemon.store);
 	if (r >= 0)
+		r = open_tcp(p, &err);
+	if (r >= 0)
 		r = join_bus(p, &err);
+	if (r >= 0)
+		r = ds_pressure_new(&p->pressure, p->daemon.base, on_pressure, p, &err);
 	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
@@ -554,7 +612,8 @@ static void fill_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1};
+	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1, .tcp_fd = -1};
+	struct ds_error err;
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */
@@ -566,6 +625,10 @@ int main(int argc, char **argv)
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)
 		return r < 0 ? 2 : 0;
+	if (ds_confine_broker(&err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		return 1;
+	}
 	if (load_config(&p.options, &p.daemon.config) < 0)
 		return 1;
 	return run(&p);

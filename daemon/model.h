@@ -46,11 +46,13 @@ struct ds_model {
 	unsigned n_unready;  /* and those that were never ready */
 	unsigned n_failures; /* of loads in a row */
 	uint64_t failed_ms;
+	bool lacks_memory; /* it failed because memory is short now */
 	struct ds_engine_load load;
 	int64_t kv_tokens, context;
 
 	uint64_t n_loads, n_engine_starts;
 	unsigned n_running;
+	uint64_t last_use; /* counts up over all models, whenever a request begins or ends */
 };
 
 struct ds_models {
@@ -59,4 +61,7 @@ struct ds_models {
 	struct ds_model *list;
 	bool stopping;
 	unsigned stop_s;
+	uint64_t n_uses;
+	uint64_t short_until_ms; /* of memory: nothing is loaded before */
+	uint64_t n_oom_kills;
 };

@@ -1,8 +1,10 @@
 /* models.c - the registry of models and the life of each. */
 #include "model.h"
 #include "budget.h"
+#include "commands.h"
 #include "images.h"
 #include "log.h"
+#include "pressure.h"
 
 #include <event2/event.h>
 #include <string.h>
@@ -13,6 +15,7 @@
 #define RETRY_MAX_MS 60000
 #define RESTART_MS 50 /* after the second death of an engine that finished nothing, doubled each time */
 #define RESTART_MAX_MS 2000
+#define SHORT_MS 10000 /* after each word of memory pressure nothing is loaded for so long */
 #define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
 
 static void start_engine(struct ds_model *model);
@@ -235,6 +238,8 @@ static void restart_later(struct ds_model *model)
 static void on_engine_end(void *arg, bool refused, const char *reason)
 {
 	struct ds_model *model = arg;
+	struct ds_models *all = model->all;
+	uint64_t n_oom_kills = ds_pressure_oom_kills("/proc/vmstat");
 	bool was_ready = ds_engine_is_ready(model->engine);
 	struct ds_error changed;
 
@@ -258,6 +263,10 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 			restart_later(model);
 	}
 	ds_model_unref(model); /* the engine's reference */
+	/* Somebody was ended for want of memory, and it may well have been this one. */
+	if (n_oom_kills > all->n_oom_kills)
+		ds_models_relieve(all);
+	all->n_oom_kills = n_oom_kills;
 }
 
 static const struct ds_engine_events engine_events = {
@@ -436,6 +445,7 @@ static void start_loading(struct ds_model *model)
 
 	model->done = model->total = 0;
 	model->reason[0] = '\0';
+	model->lacks_memory = false;
 	become(model, DS_MODEL_LOADING);
 	if (argv && load)
 		r = ds_loading_start(&model->loading, model->all->spec.helpers, &spec, &loading_events, model, &err);
@@ -474,8 +484,14 @@ void ds_model_load(struct ds_model *model, bool insist)
 	if (model->state == DS_MODEL_FAILED && !insist &&
 	    now_ms() - model->failed_ms < pause)
 		return;
-	if (model->state == DS_MODEL_ABSENT || model->state == DS_MODEL_FAILED)
-		start_loading(model);
+	if (model->state != DS_MODEL_ABSENT && model->state != DS_MODEL_FAILED)
+		return;
+	if (now_ms() < model->all->short_until_ms) {
+		model->lacks_memory = true;
+		failed(model, "memory is short on this machine: nothing is loaded for some seconds");
+		return;
+	}
+	start_loading(model);
 }
 
 void ds_model_unload(struct ds_model *model)
@@ -526,6 +542,7 @@ void ds_model_begin(struct ds_model *model)
 {
 	event_del(model->idle);
 	model->n_running++;
+	model->last_use = ++model->all->n_uses;
 }
 
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size)
@@ -537,6 +554,7 @@ void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, cons
 void ds_model_end(struct ds_model *model, bool finished)
 {
 	model->n_running--;
+	model->last_use = ++model->all->n_uses;
 	if (finished)
 		model->n_barren = 0;
 	ds_model_ref(model);
@@ -555,6 +573,11 @@ enum ds_model_state ds_model_get_state(const struct ds_model *model)
 int ds_model_get_percent(const struct ds_model *model)
 {
 	return model->total > 0 && model->done <= model->total ? (int)(100.0 * (double)model->done / (double)model->total) : -1;
+}
+
+const char *ds_model_get_failure(const struct ds_model *model)
+{
+	return model->lacks_memory ? "memory_pressure" : "model_failed";
 }
 
 const char *ds_model_get_reason(const struct ds_model *model)
@@ -691,13 +714,13 @@ struct ds_model *ds_models_find(struct ds_models *models, const char *name)
 const char **ds_models_argv(const struct ds_models *models, const struct ds_config *config, const char *program,
 			    const char *first)
 {
-	return ds_config_argv(config, models->spec.libexec_dir, models->spec.plugin_dir, program, first);
+	return ds_commands_new(models->spec.libexec_dir, models->spec.plugin_dir, config, program, first);
 }
 
 /* @mine is what the new configuration says of @model, NULL: nothing any more. */
 static void apply_to(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
 {
-	bool same = mine && ds_config_same_plugins(model->config, config) && ds_config_same_model(model->mine, mine);
+	bool same = mine && ds_commands_are_same(model->config, config) && ds_config_same_model(model->mine, mine);
 
 	model->is_registered = mine;
 	model->next_config = ds_config_unref(model->next_config);
@@ -753,6 +776,25 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 	return 0;
 }
 
+void ds_models_relieve(struct ds_models *models)
+{
+	struct ds_model *oldest = NULL;
+
+	if (models->stopping)
+		return;
+	if (now_ms() >= models->short_until_ms)
+		ds_log(LOG_WARNING, "memory is short: nothing is loaded, and models that nobody uses go");
+	models->short_until_ms = now_ms() + SHORT_MS;
+	for (struct ds_model *m = models->list; m; m = m->next)
+		if (m->state == DS_MODEL_READY && m->n_running == 0 && !m->mine->pin && (!oldest || m->last_use < oldest->last_use))
+			oldest = m;
+	if (!oldest)
+		return;
+	ds_log(LOG_NOTICE, "model %s: dropped, memory is short", oldest->mine->name);
+	set_reason(oldest, "it was dropped because memory was short");
+	ds_model_unload(oldest);
+}
+
 void ds_models_stop(struct ds_models *models, unsigned seconds)
 {
 	struct ds_model *next;
@@ -793,6 +835,7 @@ int ds_models_new(struct ds_models **out, const struct ds_models_spec *spec, str
 	if (!models)
 		return ds_fail(err, -ENOMEM, "no memory");
 	models->spec = *spec;
+	models->n_oom_kills = ds_pressure_oom_kills("/proc/vmstat");
 	*out = models;
 	return 0;
 }

@@ -1,5 +1,6 @@
 /* requests.c - admission, the fair queue, events and credit. Knows no wire. */
 #include "requests.h"
+#include "access.h"
 #include "log.h"
 #include "message.h"
 
@@ -14,9 +15,10 @@
 /* A user with at least one request. */
 struct user {
 	struct user *next;
-	uid_t uid;
+	char owner[72]; /* as its subjects' */
 	uint64_t served; /* virtual tokens */
-	size_t n_requests, n_waiting;
+	size_t n_requests, n_waiting, n_running;
+	bool is_admin; /* not limited */
 };
 
 enum request_state {
@@ -32,6 +34,7 @@ struct ds_request {
 	uint64_t id;
 	enum request_state state;
 	struct ds_model *model; /* referenced */
+	struct ds_subject *subject; /* likewise */
 	struct user *user;
 	uint16_t type;
 	char *body;
@@ -51,18 +54,19 @@ struct ds_requests {
 	struct ds_request *waiting;
 	struct user *users;
 	size_t n_waiting, n_waiting_max;
+	size_t user_parallel, user_queue; /* of one user, 0: no limit */
 	bool stopping, paused;
 };
 
 /* Users */
 
-static struct user *get_user(struct ds_requests *all, uid_t uid)
+static struct user *get_user(struct ds_requests *all, const struct ds_subject *subject)
 {
 	uint64_t least = UINT64_MAX;
 	struct user *user;
 
 	for (user = all->users; user; user = user->next) {
-		if (user->uid == uid)
+		if (!strcmp(user->owner, subject->owner))
 			return user;
 		least = user->served < least ? user->served : least;
 	}
@@ -70,7 +74,9 @@ static struct user *get_user(struct ds_requests *all, uid_t uid)
 	if (!user)
 		return NULL;
 	/* Who comes new begins where the least served one stands: no credit for having been away. */
-	*user = (struct user){.next = all->users, .uid = uid, .served = all->users ? least : 0};
+	*user = (struct user){.next = all->users, .served = all->users ? least : 0};
+	user->is_admin = ds_access_is_admin(subject);
+	snprintf(user->owner, sizeof(user->owner), "%s", subject->owner);
 	all->users = user;
 	return user;
 }
@@ -143,8 +149,10 @@ static void leave(struct ds_request *request)
 	request->state = ENDED;
 	if (state == WAITING)
 		stop_waiting(request);
-	else if (state == RUNNING)
+	else if (state == RUNNING) {
+		request->user->n_running--;
 		ds_model_end(request->model, request->finished);
+	}
 }
 
 static void add_event(struct ds_request *request, const struct ds_event_header *header, const void *body)
@@ -179,13 +187,18 @@ static void fail_and_tell(struct ds_request *request, const char *code, const ch
 
 /* The queue */
 
-/* Of those who wait for @model: the least served user's first. */
+static bool may_run(const struct ds_requests *all, const struct user *user)
+{
+	return user->is_admin || all->user_parallel == 0 || user->n_running < all->user_parallel;
+}
+
+/* Of those who wait for @model and may run: the least served user's first. */
 static struct ds_request *choose(const struct ds_requests *all, const struct ds_model *model)
 {
 	struct ds_request *best = NULL;
 
 	for (struct ds_request *r = all->waiting; r; r = r->next)
-		if (r->model == model && (!best || r->user->served < best->user->served))
+		if (r->model == model && may_run(all, r->user) && (!best || r->user->served < best->user->served))
 			best = r;
 	return best;
 }
@@ -201,21 +214,39 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 		ds_model_send(model, request->type, request->id, request->body, request->body_size);
 		stop_waiting(request);
 		request->state = RUNNING;
+		request->user->n_running++;
 		request->user->served++; /* so that equals take turns; STARTED charges the prompt */
 	}
 }
 
+/* Start what waited for @user (NULL: anybody) to have fewer running, whatever its model. */
+static void dispatch_user(struct ds_requests *all, const struct user *user)
+{
+	struct ds_request *r;
+
+	if (all->paused)
+		return;
+	do {
+		for (r = all->waiting; r; r = r->next)
+			if ((!user || r->user == user) && may_run(all, r->user) && ds_model_has_slot(r->model))
+				break;
+		if (r)
+			dispatch(all, r->model); /* it takes at least one of them off the list */
+	} while (r);
+}
+
 void ds_requests_pause(struct ds_requests *all, bool paused)
 {
-	struct ds_request *r = all->waiting;
-
 	all->paused = paused;
-	while (!paused && r) {
-		dispatch(all, r->model);
-		/* Whoever was dispatched has left the list: its first one whose model has room, if any. */
-		for (r = all->waiting; r && !ds_model_has_slot(r->model); r = r->next)
-			;
-	}
+	dispatch_user(all, NULL);
+}
+
+/* @model has a place again, and so has @user. */
+static void dispatch_next(struct ds_requests *all, struct ds_model *model, const struct user *user)
+{
+	dispatch(all, model);
+	if (all->user_parallel > 0)
+		dispatch_user(all, user);
 }
 
 static bool anybody_waits(const struct ds_requests *all, const struct ds_model *model)
@@ -256,7 +287,7 @@ static void on_model_change(void *arg, struct ds_model *model)
 
 	switch (ds_model_get_state(model)) {
 	case DS_MODEL_FAILED:
-		fail_waiting(all, model, "model_failed", ds_model_get_reason(model));
+		fail_waiting(all, model, ds_model_get_failure(model), ds_model_get_reason(model));
 		break;
 	case DS_MODEL_READY:
 		dispatch(all, model);
@@ -321,7 +352,7 @@ static int take_event(struct ds_request *request, const struct ds_event_header *
 	if (header->type == DS_EVENT_DONE || header->type == DS_EVENT_FAILED) {
 		request->finished = true;
 		leave(request);
-		dispatch(request->all, request->model);
+		dispatch_next(request->all, request->model, request->user);
 	}
 	return 0;
 }
@@ -434,6 +465,7 @@ static void admit(struct ds_request *request)
 	struct ds_requests *all = request->all;
 	struct ds_request **at;
 	char message[300];
+	bool runs_at_once;
 
 	if (all->stopping) {
 		fail(request, "shutting_down", "the daemon is shutting down");
@@ -447,11 +479,15 @@ static void admit(struct ds_request *request)
 	if (ds_model_get_state(request->model) == DS_MODEL_FAILED) {
 		snprintf(message, sizeof(message), "the model cannot be loaded: %.240s",
 			 ds_model_get_reason(request->model));
-		fail(request, "model_failed", message);
+		fail(request, ds_model_get_failure(request->model), message);
 		return;
 	}
-	if (all->n_waiting >= all->n_waiting_max && !(ds_model_has_slot(request->model) && !all->waiting) &&
-	    !make_room(all, request->user)) {
+	if (!request->user->is_admin && all->user_queue > 0 && request->user->n_waiting >= all->user_queue) {
+		fail(request, "overloaded", "you have as many requests waiting as one user may; try again later");
+		return;
+	}
+	runs_at_once = ds_model_has_slot(request->model) && !all->waiting && may_run(all, request->user);
+	if (all->n_waiting >= all->n_waiting_max && !runs_at_once && !make_room(all, request->user)) {
 		fail(request, "overloaded", "too many requests are waiting; try again later");
 		return;
 	}
@@ -485,7 +521,8 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 		return -ENOMEM;
 	}
 	request->model = ds_model_ref(spec->model);
-	request->user = get_user(requests, spec->uid);
+	request->subject = ds_subject_ref(spec->subject);
+	request->user = get_user(requests, spec->subject);
 	if (!request->user) {
 		ds_request_free(request);
 		return -ENOMEM;
@@ -499,6 +536,7 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 
 struct ds_request *ds_request_free(struct ds_request *request)
 {
+	const struct user *user;
 	struct ds_requests *all;
 	struct ds_model *model;
 
@@ -506,6 +544,7 @@ struct ds_request *ds_request_free(struct ds_request *request)
 		return NULL;
 	all = request->all;
 	model = request->model;
+	user = request->user; /* freed with its last request, and then none of its requests waits */
 	if (request->state == RUNNING)
 		ds_model_send(model, DS_MSG_CANCEL, request->id, NULL, 0);
 	all->slots[request->id & ((1u << SLOT_BITS) - 1)] = NULL;
@@ -513,10 +552,11 @@ struct ds_request *ds_request_free(struct ds_request *request)
 	if (request->user)
 		put_user(all, request->user);
 	evbuffer_free(request->inbox);
+	ds_subject_unref(request->subject);
 	free(request->body);
 	free(request);
 	if (!all->stopping)
-		dispatch(all, model);
+		dispatch_next(all, model, user);
 	ds_model_unref(model);
 	return NULL;
 }
@@ -540,9 +580,12 @@ struct ds_requests *ds_requests_free(struct ds_requests *requests)
 	return NULL;
 }
 
-void ds_requests_set_queue(struct ds_requests *requests, size_t n_waiting_max)
+void ds_requests_configure(struct ds_requests *requests, const struct ds_config *config)
 {
-	requests->n_waiting_max = n_waiting_max;
+	requests->n_waiting_max = (size_t)config->queue;
+	requests->user_parallel = (size_t)config->user_parallel;
+	requests->user_queue = (size_t)config->user_queue;
+	dispatch_user(requests, NULL); /* a limit may be gone */
 }
 
 void ds_requests_stop(struct ds_requests *requests)

@@ -66,7 +66,7 @@ def read_expected(path):
 def read_system(folder):
     if (folder / "skipped").exists():
         return [Result("system", "the whole suite", SKIPPED)]
-    return read_junit("system", folder / "system.xml")
+    return [*read_junit("system", folder / "system.xml"), *read_junit("system", folder / "package.xml")]
 
 
 def read_suites(build, results, system):
