@@ -16,6 +16,8 @@
 const struct ds_key ds_config_keys[] = {
 	{"version", DS_KEY_INT, CONFIG(version), NULL, 1, 1, NULL, "of this format"},
 	{"default_model", DS_KEY_TEXT, CONFIG(default_model), "\"\"", 0, 0, NULL, "used when a client names none"},
+	{"idle_exit", DS_KEY_DURATION, CONFIG(idle_exit_usec), "10m", 1, 31536000, "never",
+	 "the system service ends when it has had nothing to do for so long; a client starts it again"},
 	{"listen.socket", DS_KEY_PATH, CONFIG(socket), "\"\"", 0, 0, NULL,
 	 "where (empty: api.sock in the runtime directory)"},
 	{"listen.mode", DS_KEY_MODE, CONFIG(mode), "0660", 0, 0, NULL, "permissions of the socket, octal"},
@@ -42,6 +44,8 @@ const struct ds_key ds_config_keys[] = {
 	 "tokens that one request generates at most (0: as the model's context)"},
 	{"limits.stall_timeout", DS_KEY_DURATION, CONFIG(stall_usec), "60s", 1, 86400, NULL,
 	 "a client that takes no output for so long is given up"},
+	{"limits.step_timeout", DS_KEY_DURATION, CONFIG(step_usec), "5m", 1, 86400, NULL,
+	 "an engine whose requests get no further for so long is killed"},
 	{"plugins.dir", DS_KEY_PATH, CONFIG(plugin_dir), "\"\"", 0, 0, NULL,
 	 "where plugins lie (empty: where they were installed)"},
 	{"plugins.load", DS_KEY_NAMES, CONFIG(plugins),
@@ -63,6 +67,9 @@ const struct ds_key ds_model_keys[] = {
 	{"path", DS_KEY_PATH, MODEL(path), NULL, 0, 0, NULL, "directory or file of the checkpoint"},
 	{"aliases", DS_KEY_NAMES, MODEL(aliases), "[]", 0, 0, NULL, "other names for it"},
 	{"preload", DS_KEY_BOOL, MODEL(preload), "false", 0, 0, NULL, "load at start"},
+	{"pin", DS_KEY_BOOL, MODEL(pin), "false", 0, 0, NULL, "once loaded it stays, also under memory pressure"},
+	{"keep_alive", DS_KEY_DURATION, MODEL(keep_alive_usec), "30m", 1, 31536000, "forever",
+	 "a model that nobody used for so long is unloaded"},
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
 	 "tokens of a conversation (0: the model's own limit, or as many as memory allows)"},
 	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, DS_MAX_PARALLEL, NULL, "requests computed at the same time"},
@@ -153,7 +160,12 @@ static int fill_duration(void *at, const struct ds_key *key, const struct ds_yam
 	uint64_t usec = 0;
 	int r = -EINVAL;
 
-	snprintf(allowed, sizeof(allowed), "a duration such as 5m, %.0fs to %.0fs", key->min, key->max);
+	snprintf(allowed, sizeof(allowed), "a duration such as 5m, %.0fs to %.0fs%s%s", key->min, key->max,
+		 key->choices ? ", or " : "", key->choices ? key->choices : "");
+	if (key->choices && is_scalar(node) && node->text && !strcmp(node->text, key->choices)) {
+		*(uint64_t *)at = DS_CONFIG_NEVER;
+		return 0;
+	}
 	if (is_scalar(node) && node->text)
 		r = ds_units_duration(node->text, &usec);
 	if (r == -EINVAL)

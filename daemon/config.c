@@ -376,14 +376,23 @@ struct ds_config *ds_config_unref(struct ds_config *config)
 	return NULL;
 }
 
+/* Keys of a model that say nothing of how it is loaded: they change while it runs. */
+static const char *const live_keys[] = {"access", "aliases", "preload", "pin", "keep_alive"};
+
+static json_t *load_keys(const struct ds_model_config *model)
+{
+	json_t *json = ds_config_to_json(model->tree);
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(live_keys); i++)
+		json_object_del(json, live_keys[i]);
+	return json;
+}
+
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b)
 {
-	json_t *left = ds_config_to_json(a->tree), *right = ds_config_to_json(b->tree);
-	bool same;
+	json_t *left = load_keys(a), *right = load_keys(b);
+	bool same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
 
-	json_object_del(left, "access"); /* who may use it changes nothing of what is loaded */
-	json_object_del(right, "access");
-	same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
 	json_decref(left);
 	json_decref(right);
 	return same;

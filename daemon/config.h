@@ -15,12 +15,16 @@
 #include <jansson.h>
 #include <sys/types.h>
 
+#define DS_CONFIG_NEVER UINT64_MAX /* a duration that does not end */
+
 /* One file of models.d. */
 struct ds_model_config {
 	char *name;
 	char *path;
 	char **aliases; /* NULL-terminated */
 	bool preload;
+	bool pin;
+	uint64_t keep_alive_usec; /* DS_CONFIG_NEVER: unloaded by nothing but a wish */
 	int64_t context; /* 0: the model's own */
 	int64_t parallel;
 	char *residency, *backend, *precision, *kv_type, *dialect;
@@ -34,6 +38,7 @@ struct ds_config {
 	unsigned n_refs;
 	int64_t version;
 	char *default_model; /* may be "" */
+	uint64_t idle_exit_usec; /* DS_CONFIG_NEVER: stay */
 	char *socket;        /* "": the default of the runtime directory */
 	unsigned mode;
 	char *group; /* "": leave it */
@@ -46,6 +51,7 @@ struct ds_config {
 	uint64_t memory; /* bytes for models */
 	int64_t queue;
 	uint64_t stall_usec;
+	uint64_t step_usec; /* of an engine that computes */
 	char *plugin_dir;       /* "": the one compiled in */
 	char **plugins;         /* NULL-terminated */
 	json_t *plugin_options; /* {plugin: {option: value}} */
@@ -119,7 +125,7 @@ struct ds_key {
 	size_t offset;       /* in struct ds_config or ds_model_config */
 	const char *value;   /* default as it would be written in YAML; NULL: the key must be there */
 	double min, max;     /* of INT, SIZE (bytes), DURATION (seconds) */
-	const char *choices; /* of CHOICE: "a, b" */
+	const char *choices; /* of CHOICE: "a, b"; of DURATION: the word for DS_CONFIG_NEVER */
 	const char *help;
 };
 

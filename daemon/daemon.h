@@ -6,14 +6,17 @@
 #include "jobs.h"
 #include "models.h"
 #include "requests.h"
+#include "service.h"
 
 struct ds_daemon {
 	struct event_base *base;
 	struct ds_config *config; /* referenced: the one in force */
 	struct ds_jobs *jobs;
 	struct ds_helpers *helpers;
+	struct ds_store *store;
 	struct ds_models *models;
 	struct ds_requests *requests;
+	struct ds_service *service; /* NULL: not yet */
 	struct ds_keys *keys;
 	struct ds_polkit *polkit; /* the bus that is there has it; NULL: none */
 	json_t *catalog;      /* what `ds-loader --describe-plugins` said last: an array */

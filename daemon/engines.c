@@ -9,6 +9,7 @@
 #define PING_S 5
 #define SILENCE_S 30          /* of one that serves */
 #define SILENCE_MAPPING_S 300 /* of one that is still starting: it may be reading plugins from a slow disk */
+#define STEP_S 300
 #define JSON_MAX (1u << 20)
 
 enum phase {
@@ -23,7 +24,9 @@ struct ds_engine {
 	struct event *ping, *quit;
 	enum phase phase;
 	time_t heard; /* CLOCK_MONOTONIC: of its last PONG */
-	uint64_t n_pings;
+	time_t moved; /* CLOCK_MONOTONIC: when it last had nothing to compute, or more computed than before */
+	time_t step_s;
+	uint64_t n_tokens, n_pings;
 	char refusal[512];
 };
 
@@ -62,6 +65,9 @@ static int on_pong(struct ds_engine *e, struct ds_message *m, struct ds_error *e
 		return ds_fail(err, -EPROTO, "a pong of %u bytes", m->size);
 	memcpy(&load, m->data + sizeof(uint64_t), sizeof(load));
 	e->heard = now();
+	if (load.n_running == 0 || load.n_tokens != e->n_tokens)
+		e->moved = e->heard;
+	e->n_tokens = load.n_tokens;
 	e->events->on_load(e->arg, &load);
 	return 0;
 }
@@ -129,6 +135,10 @@ static void on_ping_time(evutil_socket_t fd, short what, void *arg)
 		ds_helper_kill(e->helper, "it did not answer");
 		return;
 	}
+	if (e->heard - e->moved > e->step_s) {
+		ds_helper_kill(e->helper, "its requests got no further");
+		return;
+	}
 	e->n_pings++;
 	ds_helper_send(e->helper, DS_MSG_PING, 0, &e->n_pings, sizeof(e->n_pings), NULL, 0);
 }
@@ -152,7 +162,7 @@ int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_h
 		free(e);
 		return ds_fail(err, -ENOMEM, "no memory");
 	}
-	*e = (struct ds_engine){.events = events, .arg = arg, .phase = PHASE_MAPPING, .heard = now()};
+	*e = (struct ds_engine){.events = events, .arg = arg, .phase = PHASE_MAPPING, .heard = now(), .moved = now(), .step_s = STEP_S};
 	e->ping = event_new(base, -1, EV_PERSIST, on_ping_time, e);
 	e->quit = evtimer_new(base, on_quit_time, e);
 	if (e->ping && e->quit && event_add(e->ping, &(struct timeval){.tv_sec = PING_S}) == 0)
@@ -171,6 +181,11 @@ int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_h
 void ds_engine_send(struct ds_engine *e, uint16_t type, uint64_t request, const void *data, size_t size)
 {
 	ds_helper_send(e->helper, type, request, data, size, NULL, 0);
+}
+
+void ds_engine_set_step_timeout(struct ds_engine *e, uint64_t usec)
+{
+	e->step_s = (time_t)(usec / 1000000);
 }
 
 void ds_engine_quit(struct ds_engine *e, unsigned seconds)

@@ -1,6 +1,7 @@
 /* engines.h - the conversation with one ds-engine: an image in, requests in, events out.
  *
- * It is pinged every 5 seconds and killed when it has not answered for 30. */
+ * It is pinged every 5 seconds and killed when it has not answered for 30, or when its requests get no further for longer than
+ * it is given. Both are counted by CLOCK_MONOTONIC, which stands still while the machine sleeps. */
 #pragma once
 
 #include "helpers.h"
@@ -25,6 +26,8 @@ int ds_engine_start(struct ds_engine **out, struct event_base *base, struct ds_h
 		    const char *const *argv, const int *fds, unsigned n_fds, const json_t *map, const struct ds_engine_events *events,
 		    void *arg, struct ds_error *err);
 void ds_engine_send(struct ds_engine *e, uint16_t type, uint64_t request, const void *data, size_t size);
+/* How long a step may take at most; it has 5 minutes until this is called. */
+void ds_engine_set_step_timeout(struct ds_engine *e, uint64_t usec);
 /* It finishes what runs and exits; after @seconds it is killed. */
 void ds_engine_quit(struct ds_engine *e, unsigned seconds);
 bool ds_engine_is_ready(const struct ds_engine *e);

@@ -8,32 +8,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 
 #define BACKLOG 512
-
-/* The descriptor that systemd passed, -ENOENT: none. */
-static int passed_socket(struct ds_error *err)
-{
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names), found = -ENOENT;
-
-	for (int i = 0; i < n; i++) {
-		int fd = SD_LISTEN_FDS_START + i;
-
-		if (found < 0 && (n == 1 || !strcmp(names[i], "api")) && sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) > 0)
-			found = fd;
-		else
-			close(fd);
-	}
-	for (int i = 0; names && names[i]; i++)
-		free(names[i]);
-	free(names);
-	if (n > 0 && found < 0)
-		return ds_fail(err, -EINVAL,
-			       "systemd passed %d descriptors, and none is a listening Unix socket named api", n);
-	return found;
-}
 
 /* A socket file nobody listens on is left over; one that answers belongs to another daemon. */
 static int remove_stale(const struct sockaddr_un *address, struct ds_error *err)
@@ -86,12 +62,13 @@ static int make_directory(const char *dir, struct ds_error *err)
 	return 0;
 }
 
-int ds_listen_open(const struct ds_config *config, const char *runtime_dir, char *path, struct ds_error *err)
+int ds_listen_open(const struct ds_config *config, struct ds_passed *passed, const char *runtime_dir, char *path,
+		   struct ds_error *err)
 {
 	ds_cleanup(ds_closep) int fd = -1;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	mode_t mask;
-	int r = passed_socket(err), n;
+	int r = ds_passed_socket(passed, "api"), n;
 
 	*path = '\0';
 	if (r != -ENOENT)

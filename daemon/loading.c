@@ -213,6 +213,11 @@ int ds_loading_start(struct ds_loading **out, struct ds_helpers *helpers, const 
 	return 0;
 }
 
+const struct ds_files *ds_loading_files(const struct ds_loading *l)
+{
+	return &l->files;
+}
+
 void ds_loading_cancel(struct ds_loading *l, const char *reason)
 {
 	fail(l, reason);

@@ -28,5 +28,7 @@ struct ds_loading_spec {
 
 int ds_loading_start(struct ds_loading **out, struct ds_helpers *helpers, const struct ds_loading_spec *spec,
 		     const struct ds_loading_events *events, void *arg, struct ds_error *err);
+/* What the loader reads, borrowed until it ends. */
+const struct ds_files *ds_loading_files(const struct ds_loading *l);
 /* Kill the loader; on_end follows. */
 void ds_loading_cancel(struct ds_loading *l, const char *reason);

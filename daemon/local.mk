@@ -19,6 +19,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/parts.h \
 	daemon/bus/polkit.c daemon/bus/polkit.h \
 	daemon/bus/request.c \
+	daemon/bus/sleep.c \
 	daemon/bus/stream.c \
 	daemon/bus/whole.c \
 	daemon/commands.c daemon/commands.h \
@@ -47,12 +48,15 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
 	daemon/mapped.c daemon/mapped.h \
-	daemon/models.c daemon/models.h \
+	daemon/model.h daemon/models.c daemon/models.h \
 	daemon/options.c daemon/options.h \
+	daemon/passed.c daemon/passed.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/pressure.c daemon/pressure.h \
 	daemon/requests.c daemon/requests.h \
 	daemon/sampling.c daemon/sampling.h \
+	daemon/service.c daemon/service.h \
+	daemon/store.c daemon/store.h \
 	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
 	daemon/who.c daemon/who.h \

@@ -7,8 +7,11 @@
 #include "listen.h"
 #include "log.h"
 #include "options.h"
+#include "passed.h"
 #include "plugins.h"
 #include "pressure.h"
+#include "service.h"
+#include "store.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -28,6 +31,7 @@ struct program {
 	struct ds_daemon daemon;
 	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
+	struct ds_passed passed;
 	struct ds_pressure *pressure; /* NULL: unwatched */
 	int listen_fd, tcp_fd; /* until they are served */
 	char keys_path[PATH_MAX + 16];
@@ -176,7 +180,7 @@ static void on_first_catalog(struct program *p, json_t *catalog)
 	take_catalog(p, catalog ? catalog : none);
 	options_hold(p->daemon.config, p->daemon.catalog);
 	begin_serving(p);
-	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", p->daemon.config->n_models);
+	ds_service_ready(p->daemon.service, NULL);
 }
 
 #define REFUSED "The new configuration has errors; the old one is in force"
@@ -184,7 +188,7 @@ static void on_first_catalog(struct program *p, json_t *catalog)
 static void refuse_reload(struct program *p)
 {
 	ds_log(LOG_ERR, "the configuration has errors: the old one stays in force");
-	sd_notify(0, "READY=1\nSTATUS=" REFUSED);
+	ds_service_ready(p->daemon.service, REFUSED);
 	snprintf(p->daemon.reason, sizeof(p->daemon.reason), REFUSED);
 }
 
@@ -202,7 +206,7 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
 	ds_log(LOG_NOTICE, "the configuration was read again: %zu models", config->n_models);
-	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", config->n_models);
+	ds_service_ready(p->daemon.service, NULL);
 }
 
 static void on_catalog(void *arg, json_t *catalog, const char *reason)
@@ -251,8 +255,7 @@ static void reload(void *arg, ds_bus_reloaded_fn *done, void *done_arg)
 	struct program *p = arg;
 	struct question q = {.program = p, .reload = true, .done = done, .done_arg = done_arg};
 
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reading the configuration",
-		   (unsigned long long)clock_usec(CLOCK_MONOTONIC));
+	ds_service_reloading(p->daemon.service);
 	if (load_config(&p->options, &q.config) == 0) {
 		ask_plugins(&q);
 		return;
@@ -305,7 +308,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	p->daemon.stopping = true;
-	sd_notify(0, "STOPPING=1\nSTATUS=Finishing what runs");
+	ds_service_stopping(p->daemon.service, STOP_S + CUT_S + 5);
 	ds_log(LOG_NOTICE, "stopping");
 	ds_bus_state_changed(p->bus);
 	if (p->http)
@@ -336,12 +339,52 @@ static int watch_signals(struct program *p)
 	return p->stop_timer && p->stop_poll ? 0 : -ENOMEM;
 }
 
+/* Models concern the requests first, and then the status. */
+static void on_model_change(void *arg, struct ds_model *model)
+{
+	struct program *p = arg;
+
+	ds_requests_models_events.on_change(p->daemon.requests, model);
+	ds_service_changed(p->daemon.service);
+}
+
+static int on_model_batch(void *arg, struct ds_model *model, const uint8_t *batch, size_t size, struct ds_error *err)
+{
+	return ds_requests_models_events.on_batch(((struct program *)arg)->daemon.requests, model, batch, size, err);
+}
+
+static void on_model_engine_end(void *arg, struct ds_model *model, const char *reason)
+{
+	ds_requests_models_events.on_engine_end(((struct program *)arg)->daemon.requests, model, reason);
+}
+
+static const struct ds_models_events models_events = {
+	.on_change = on_model_change,
+	.on_batch = on_model_batch,
+	.on_engine_end = on_model_engine_end,
+};
+
+static bool is_idle(void *arg)
+{
+	struct program *p = arg;
+	size_t n_running, n_waiting;
+
+	ds_requests_count(p->daemon.requests, NULL, &n_running, &n_waiting);
+	return p->daemon.catalog && n_running + n_waiting == 0 && (!p->http || ds_http_n_calls(p->http) == 0) &&
+	       (!p->tcp || ds_http_n_calls(p->tcp) == 0) && ds_bus_is_idle(p->bus) && p->daemon.n_inhibitors == 0;
+}
+
+static void on_idle_exit(void *arg)
+{
+	on_stop(-1, 0, arg);
+}
+
 /* The parts that need no configuration. */
 static int make_parts(struct program *p, struct ds_error *err)
 {
 	struct ds_models_spec spec = {.libexec_dir = p->options.libexec_dir,
 				      .plugin_dir = p->options.plugin_dir,
-				      .events = &ds_requests_models_events};
+				      .events = &models_events};
 	int r;
 
 	p->daemon.started_usec = (int64_t)clock_usec(CLOCK_REALTIME);
@@ -353,9 +396,12 @@ static int make_parts(struct program *p, struct ds_error *err)
 		r = ds_helpers_new(&p->daemon.helpers, p->daemon.base, err);
 	if (r == 0)
 		r = ds_requests_new(&p->daemon.requests, err);
+	if (r == 0)
+		r = ds_store_new(&p->daemon.store, &p->passed, err);
 	spec.base = p->daemon.base;
+	spec.store = p->daemon.store;
 	spec.helpers = p->daemon.helpers;
-	spec.arg = p->daemon.requests;
+	spec.arg = p;
 	if (r == 0)
 		r = ds_models_new(&p->daemon.models, &spec, err);
 	return r;
@@ -375,6 +421,8 @@ static void deinit_program(struct program *p)
 	ds_pressure_free(p->pressure);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
+	ds_store_free(p->daemon.store);
+	ds_service_free(p->daemon.service);
 	ds_jobs_free(p->daemon.jobs);
 	for (size_t i = 0; i < DS_ARRAY_SIZE(p->signals); i++)
 		if (p->signals[i])
@@ -387,6 +435,7 @@ static void deinit_program(struct program *p)
 		event_base_free(p->daemon.base);
 	if (p->listen_fd >= 0)
 		close(p->listen_fd);
+	ds_passed_deinit(&p->passed);
 	if (p->socket_path[0])
 		unlink(p->socket_path);
 	if (p->tcp_fd >= 0)
@@ -416,6 +465,20 @@ static void on_checked(void *arg, json_t *catalog, const char *reason)
 	event_base_loopbreak(p->daemon.base);
 }
 
+/* Not an error, but not what one would expect either. */
+static void note_idle_exit(const struct ds_config *config)
+{
+	if (DS_STORE_PRESERVED || config->idle_exit_usec == DS_CONFIG_NEVER)
+		return;
+	for (size_t i = 0; i < config->n_models; i++)
+		if (config->models[i].pin || config->models[i].keep_alive_usec == DS_CONFIG_NEVER) {
+			printf("idle_exit will not happen once model %s is loaded: it stays, and this systemd keeps no image of a "
+			       "service that has ended\n",
+			       config->models[i].name);
+			return;
+		}
+}
+
 static int check_config(struct program *p)
 {
 	struct ds_error err;
@@ -425,6 +488,8 @@ static int check_config(struct program *p)
 		return 1;
 	}
 	event_base_dispatch(p->daemon.base);
+	if (p->status == 0)
+		note_idle_exit(p->daemon.config);
 	if (p->status == 0)
 		printf("the configuration is valid: %zu model%s\n", p->daemon.config->n_models,
 		       p->daemon.config->n_models == 1 ? "" : "s");
@@ -475,6 +540,17 @@ static int join_bus(struct program *p, struct ds_error *err)
 	return r;
 }
 
+static int begin_service(struct program *p, struct ds_error *err)
+{
+	struct ds_service_spec spec = {.daemon = &p->daemon,
+				       .is_activated = !p->socket_path[0],
+				       .is_idle = is_idle,
+				       .on_idle_exit = on_idle_exit,
+				       .arg = p};
+
+	return ds_service_new(&p->daemon.service, &spec, err);
+}
+
 /* The keys are there without TCP too, so that they can be made before. */
 static int open_tcp(struct program *p, struct ds_error *err)
 {
@@ -497,18 +573,24 @@ static void on_pressure(void *arg)
 static int run(struct program *p)
 {
 	struct ds_error err;
-	int r = make_parts(p, &err);
+	int r = ds_passed_init(&p->passed, &err);
 
+	if (r == 0)
+		r = make_parts(p, &err);
 	if (r == 0 && p->options.check_config)
 		return check_config(p);
 	if (r == 0 && watch_signals(p) < 0)
 		r = ds_fail(&err, -ENOMEM, "no memory");
 	if (r == 0)
-		r = p->listen_fd = ds_listen_open(p->daemon.config, p->options.runtime_dir, p->socket_path, &err);
+		r = p->listen_fd = ds_listen_open(p->daemon.config, &p->passed, p->options.runtime_dir, p->socket_path, &err);
+	if (r >= 0)
+		r = begin_service(p, &err);
 	if (r >= 0) {
 		enter_state_dir(p->options.state_dir);
 		r = apply_config(p, ds_config_ref(p->daemon.config), &err);
 	}
+	if (r >= 0)
+		ds_store_drop_unclaimed(p->daemon.store);
 	if (r >= 0)
 		r = open_tcp(p, &err);
 	if (r >= 0)

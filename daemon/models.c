@@ -1,10 +1,8 @@
 /* models.c - the registry of models and the life of each. */
-#include "models.h"
+#include "model.h"
 #include "budget.h"
 #include "commands.h"
-#include "engines.h"
 #include "images.h"
-#include "loading.h"
 #include "log.h"
 #include "pressure.h"
 
@@ -20,63 +18,8 @@
 #define SHORT_MS 10000 /* after each word of memory pressure nothing is loaded for so long */
 #define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
 
-struct ds_model_wait {
-	struct ds_model_wait *next;
-	void (*done)(void *arg);
-	void *arg;
-};
-
-struct ds_model {
-	struct ds_model *next;
-	struct ds_models *all;
-	unsigned n_refs; /* of the registry, its loader, its engine, and of requests */
-	bool is_registered;
-
-	struct ds_config *config; /* referenced: what this model follows */
-	const struct ds_model_config *mine;
-	struct ds_config *next_config; /* referenced: what it will follow when it is idle */
-	const struct ds_model_config *next_mine;
-
-	enum ds_model_state state;
-	char reason[512], warning[128];
-	struct ds_model_wait *waits;
-
-	struct ds_loading *loading;
-	struct ds_plan plan;
-	uint64_t held; /* bytes of the budget */
-	uint64_t done, total;
-	int image; /* sealed, read-only; -1: none */
-	json_t *loaded;
-	struct ds_mapped *mapped; /* the files that the weights stay in; NULL: none */
-
-	struct ds_engine *engine;
-	struct event *timer; /* the next start of the engine */
-	unsigned n_barren;   /* engines that died in a row without having finished a request */
-	unsigned n_unready;  /* and those that were never ready */
-	unsigned n_failures; /* of loads in a row */
-	uint64_t failed_ms;
-	bool lacks_memory; /* it failed because memory is short now */
-	struct ds_engine_load load;
-	int64_t kv_tokens, context;
-
-	uint64_t n_loads, n_engine_starts;
-	unsigned n_running;
-	uint64_t last_use; /* counts up over all models, whenever a request begins or ends */
-};
-
-struct ds_models {
-	struct ds_models_spec spec;
-	struct ds_config *config; /* referenced: the newest */
-	struct ds_model *list;
-	void (*observe)(void *arg);
-	void *observe_arg;
-	bool stopping;
-	unsigned stop_s;
-	uint64_t short_until_ms; /* of memory: nothing is loaded before */
-	uint64_t n_uses, n_oom_kills;
-};
-
 static void start_engine(struct ds_model *model);
+static void start_loading(struct ds_model *model);
 
 static uint64_t now_ms(void)
 {
@@ -84,6 +27,17 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static struct timeval to_timeval(uint64_t usec)
+{
+	return (struct timeval){.tv_sec = (time_t)(usec / 1000000), .tv_usec = (long)(usec % 1000000)};
+}
+
+/* @first, doubled @n times, at most @max. */
+static uint64_t doubled(uint64_t first, unsigned n, uint64_t max)
+{
+	return n < 16 && first << n < max ? first << n : max;
 }
 
 static bool is_settled(const struct ds_model *model)
@@ -123,9 +77,13 @@ static void become(struct ds_model *model, enum ds_model_state state)
 	changed(model);
 }
 
-/* Let go of the image and all that was known of it. */
+/* Let go of the image and all that was known of it. At the end of the daemon systemd keeps it for the next one. */
 static void drop_image(struct ds_model *model)
 {
+	if (model->is_kept && !model->all->stopping)
+		ds_store_remove(model->all->spec.store, model->identity);
+	model->is_kept = model->is_restored = false;
+	free(ds_steal(&model->identity));
 	if (model->image >= 0)
 		close(model->image);
 	model->image = -1;
@@ -138,6 +96,41 @@ static void drop_image(struct ds_model *model)
 	model->load = (struct ds_engine_load){0};
 	model->n_barren = model->n_unready = 0;
 	event_del(model->timer);
+	event_del(model->idle);
+}
+
+/* Nobody uses it now: from here on keep_alive counts. */
+static void begin_idling(struct ds_model *model)
+{
+	struct timeval delay = to_timeval(model->mine->keep_alive_usec);
+
+	event_del(model->idle);
+	if (model->state == DS_MODEL_READY && model->n_running == 0 && !model->mine->pin &&
+	    model->mine->keep_alive_usec != DS_CONFIG_NEVER)
+		event_add(model->idle, &delay);
+}
+
+static void on_idle(evutil_socket_t fd, short what, void *arg)
+{
+	struct ds_model *model = arg;
+
+	if (model->all->stopping || model->state != DS_MODEL_READY || model->n_running > 0)
+		return;
+	ds_log(LOG_INFO, "model %s: not used for its keep_alive", model->mine->name);
+	ds_model_unload(model);
+}
+
+/* Give the image to systemd, which keeps it while this daemon ends and another begins. */
+static void keep_image(struct ds_model *model)
+{
+	struct ds_about about = {.plan = model->plan, .n_loads = model->n_loads, .loaded = model->loaded};
+	struct ds_error err;
+
+	if (model->is_kept || !model->identity)
+		return;
+	model->is_kept = ds_store_put(model->all->spec.store, model->identity, model->image, &about, &err) == 0;
+	if (!model->is_kept)
+		ds_log(LOG_WARNING, "model %s: %s; after a restart it is loaded again", model->mine->name, err.text);
 }
 
 static void follow(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
@@ -218,10 +211,14 @@ static void on_ready(void *arg, const json_t *ready)
 	model->kv_tokens = json_integer_value(json_object_get(ready, "kv_tokens"));
 	model->n_unready = 0;
 	model->n_failures = 0;
-	if (model->state == DS_MODEL_LOADING)
+	model->is_restored = false;
+	keep_image(model);
+	if (model->state == DS_MODEL_LOADING) {
 		become(model, DS_MODEL_READY);
-	else
+		begin_idling(model);
+	} else {
 		changed(model);
+	}
 }
 
 static int on_batch(void *arg, const uint8_t *batch, size_t size, struct ds_error *err)
@@ -238,15 +235,11 @@ static void on_load(void *arg, const struct ds_engine_load *load)
 
 static void restart_later(struct ds_model *model)
 {
-	uint64_t ms = 0;
+	struct timeval delay = {0};
 
-	if (model->n_barren > 1) {
-		unsigned doublings = model->n_barren - 2 < 16 ? model->n_barren - 2 : 16;
-
-		ms = (uint64_t)RESTART_MS << doublings;
-		ms = ms < RESTART_MAX_MS ? ms : RESTART_MAX_MS;
-	}
-	event_add(model->timer, &(struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (long)(ms % 1000) * 1000});
+	if (model->n_barren > 1)
+		delay = to_timeval(doubled(RESTART_MS, model->n_barren - 2, RESTART_MAX_MS) * 1000);
+	event_add(model->timer, &delay);
 }
 
 static void on_engine_end(void *arg, bool refused, const char *reason)
@@ -265,7 +258,11 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 	} else if (model->image >= 0) { /* else its last request took the image along */
 		model->n_barren++;
 		model->n_unready = was_ready ? 0 : model->n_unready + 1;
-		if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
+		if (refused && model->is_restored) { /* packed for another backend than there is now */
+			ds_log(LOG_NOTICE, "model %s: the kept image is of no use: %s", model->mine->name, reason);
+			drop_image(model);
+			start_loading(model);
+		} else if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
 			failed(model, changed.text);
 		else if (refused || model->n_unready >= STARTS_MAX)
 			failed(model, reason);
@@ -316,6 +313,7 @@ static void start_engine(struct ds_model *model)
 		return;
 	}
 	model->n_engine_starts++;
+	ds_engine_set_step_timeout(model->engine, model->config->step_usec);
 	ds_model_ref(model);
 }
 
@@ -399,7 +397,6 @@ static void take_image(struct ds_model *model, int image, const json_t *loaded, 
 	model->image = image;
 	model->mapped = mapped;
 	model->loaded = json_deep_copy(loaded);
-	model->n_loads++;
 	if (claim(model, true, &err) < 0) {
 		failed(model, err.text);
 		return;
@@ -415,6 +412,14 @@ static void on_loading_end(void *arg, int image, const json_t *loaded, struct ds
 {
 	struct ds_model *model = arg;
 
+	if (image >= 0) {
+		json_t *load = wishes(model);
+
+		model->n_loads++;
+		free(model->identity);
+		model->identity = ds_store_identify(load, ds_loading_files(model->loading));
+		json_decref(load);
+	}
 	model->loading = NULL;
 	if (image >= 0 && !model->all->stopping) {
 		take_image(model, image, loaded, mapped);
@@ -458,15 +463,33 @@ static void start_loading(struct ds_model *model)
 		ds_model_ref(model);
 }
 
+/* Its image as systemd kept it, if there is one. */
+static void restore(struct ds_model *model)
+{
+	json_t *load = wishes(model);
+	struct ds_restored kept;
+
+	if (ds_store_take(model->all->spec.store, load, model->mine->path, &kept) == 0) {
+		ds_log(LOG_INFO, "model %s: its image was kept by systemd", model->mine->name);
+		model->identity = kept.identity;
+		model->is_kept = model->is_restored = true;
+		model->plan = kept.about.plan;
+		model->n_loads = kept.about.n_loads;
+		become(model, DS_MODEL_LOADING);
+		take_image(model, kept.image, kept.about.loaded, kept.mapped);
+		json_decref(kept.about.loaded);
+	}
+	json_decref(load);
+}
+
 void ds_model_load(struct ds_model *model, bool insist)
 {
-	unsigned doublings = model->n_failures < 8 ? model->n_failures : 8;
-	uint64_t pause = (uint64_t)RETRY_MS << (doublings ? doublings - 1 : 0);
+	uint64_t pause = doubled(RETRY_MS, model->n_failures ? model->n_failures - 1 : 0, RETRY_MAX_MS);
 
 	if (model->all->stopping || !model->is_registered)
 		return;
 	if (model->state == DS_MODEL_FAILED && !insist &&
-	    now_ms() - model->failed_ms < (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS))
+	    now_ms() - model->failed_ms < pause)
 		return;
 	if (model->state != DS_MODEL_ABSENT && model->state != DS_MODEL_FAILED)
 		return;
@@ -524,6 +547,7 @@ bool ds_model_has_slot(const struct ds_model *model)
 
 void ds_model_begin(struct ds_model *model)
 {
+	event_del(model->idle);
 	model->n_running++;
 	model->last_use = ++model->all->n_uses;
 }
@@ -541,6 +565,7 @@ void ds_model_end(struct ds_model *model, bool finished)
 	if (finished)
 		model->n_barren = 0;
 	ds_model_ref(model);
+	begin_idling(model);
 	leave_when_idle(model);
 	ds_model_unref(model);
 }
@@ -550,6 +575,11 @@ void ds_model_end(struct ds_model *model, bool finished)
 enum ds_model_state ds_model_get_state(const struct ds_model *model)
 {
 	return model->state;
+}
+
+int ds_model_get_percent(const struct ds_model *model)
+{
+	return model->total > 0 && model->done <= model->total ? (int)(100.0 * (double)model->done / (double)model->total) : -1;
 }
 
 const char *ds_model_get_failure(const struct ds_model *model)
@@ -617,6 +647,18 @@ struct ds_model *ds_model_ref(struct ds_model *model)
 	return model;
 }
 
+static struct ds_model *free_model(struct ds_model *model)
+{
+	if (model->timer)
+		event_free(model->timer);
+	if (model->idle)
+		event_free(model->idle);
+	ds_config_unref(model->config);
+	ds_config_unref(model->next_config);
+	free(model);
+	return NULL;
+}
+
 struct ds_model *ds_model_unref(struct ds_model *model)
 {
 	if (!model || --model->n_refs > 0)
@@ -627,11 +669,7 @@ struct ds_model *ds_model_unref(struct ds_model *model)
 			break;
 		}
 	drop_image(model);
-	event_free(model->timer);
-	ds_config_unref(model->config);
-	ds_config_unref(model->next_config);
-	free(model);
-	return NULL;
+	return free_model(model);
 }
 
 /* Listed after @before, NULL: first. */
@@ -644,13 +682,15 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 		return NULL;
 	*model = (struct ds_model){.all = models, .n_refs = 1, .is_registered = true, .image = -1};
 	model->timer = evtimer_new(models->spec.base, on_timer, model);
-	if (!model->timer) {
-		free(model);
+	model->idle = evtimer_new(models->spec.base, on_idle, model);
+	if (!model->timer || !model->idle) {
+		free_model(model);
 		return NULL;
 	}
 	follow(model, config, mine);
 	model->next = *at;
 	*at = model;
+	restore(model);
 	return model;
 }
 
@@ -695,6 +735,9 @@ static void apply_to(struct ds_model *model, struct ds_config *config, const str
 	model->next_mine = NULL;
 	if (same) {
 		follow(model, config, mine);
+		begin_idling(model);
+		if (model->engine)
+			ds_engine_set_step_timeout(model->engine, config->step_usec);
 	} else if (mine) {
 		model->next_config = ds_config_ref(config);
 		model->next_mine = mine;
@@ -758,7 +801,7 @@ void ds_models_relieve(struct ds_models *models)
 		ds_log(LOG_WARNING, "memory is short: nothing is loaded, and models that nobody uses go");
 	models->short_until_ms = now_ms() + SHORT_MS;
 	for (struct ds_model *m = models->list; m; m = m->next)
-		if (m->state == DS_MODEL_READY && m->n_running == 0 && (!oldest || m->last_use < oldest->last_use))
+		if (m->state == DS_MODEL_READY && m->n_running == 0 && !m->mine->pin && (!oldest || m->last_use < oldest->last_use))
 			oldest = m;
 	if (!oldest)
 		return;
@@ -776,6 +819,7 @@ void ds_models_stop(struct ds_models *models, unsigned seconds)
 	for (struct ds_model *m = models->list; m; m = next) {
 		next = m->next;
 		event_del(m->timer);
+		event_del(m->idle);
 		if (m->loading)
 			ds_loading_cancel(m->loading, "the daemon ends");
 		if (m->engine)
@@ -789,6 +833,14 @@ bool ds_models_are_stopped(const struct ds_models *models)
 		if (m->loading || m->engine)
 			return false;
 	return true;
+}
+
+bool ds_models_hold_images(const struct ds_models *models)
+{
+	for (const struct ds_model *m = models->list; m; m = m->next)
+		if (m->loading || m->image >= 0)
+			return true;
+	return false;
 }
 
 int ds_models_new(struct ds_models **out, const struct ds_models_spec *spec, struct ds_error *err)

@@ -2,6 +2,9 @@
  *
  *   absent -> loading -> ready -> unloading -> absent, or failed with the reason
  *
+ * An image that systemd kept over a restart is taken instead of loading. A model that nobody used for keep_alive is unloaded,
+ * unless it is pinned.
+ *
  * A model that is ready has an image, and an engine or one that is about to start again. Weights are read once: an
  * engine that dies maps the same image anew. A reload of the configuration changes an idle model at once, a busy one
  * when its running requests have finished. */
@@ -9,6 +12,7 @@
 
 #include "config.h"
 #include "helpers.h"
+#include "store.h"
 
 struct ds_models;
 struct ds_model;
@@ -32,6 +36,7 @@ struct ds_models_events {
 struct ds_models_spec {
 	struct event_base *base;
 	struct ds_helpers *helpers;
+	struct ds_store *store; /* where images are found again after a restart */
 	const char *libexec_dir, *plugin_dir; /* plugin_dir NULL: as configured; both borrowed */
 	const struct ds_models_events *events;
 	void *arg;
@@ -49,6 +54,8 @@ void ds_models_relieve(struct ds_models *models);
 /* Nothing starts any more; engines end when their requests have. @seconds: then they are killed. */
 void ds_models_stop(struct ds_models *models, unsigned seconds);
 bool ds_models_are_stopped(const struct ds_models *models);
+/* Has any of them an image, or is about to? */
+bool ds_models_hold_images(const struct ds_models *models);
 
 /* One more listener: after anything of any model may have changed (but its progress), and after ds_models_apply().
  * @fn NULL: no more. */
@@ -76,6 +83,7 @@ struct ds_model_wait *ds_model_wait(struct ds_model *model, void (*done)(void *a
 void ds_model_unwait(struct ds_model *model, struct ds_model_wait *wait);
 
 enum ds_model_state ds_model_get_state(const struct ds_model *model);
+int ds_model_get_percent(const struct ds_model *model); /* of loading; -1: not known yet */
 /* What a program is told of a failed model: model_failed or memory_pressure. */
 const char *ds_model_get_failure(const struct ds_model *model);
 const char *ds_model_get_reason(const struct ds_model *model); /* of failure, or "" */

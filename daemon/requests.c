@@ -55,7 +55,7 @@ struct ds_requests {
 	struct user *users;
 	size_t n_waiting, n_waiting_max;
 	size_t user_parallel, user_queue; /* of one user, 0: no limit */
-	bool stopping;
+	bool stopping, paused;
 };
 
 /* Users */
@@ -205,7 +205,7 @@ static struct ds_request *choose(const struct ds_requests *all, const struct ds_
 
 static void dispatch(struct ds_requests *all, struct ds_model *model)
 {
-	while (ds_model_has_slot(model)) {
+	while (!all->paused && ds_model_has_slot(model)) {
 		struct ds_request *request = choose(all, model);
 
 		if (!request)
@@ -224,6 +224,8 @@ static void dispatch_user(struct ds_requests *all, const struct user *user)
 {
 	struct ds_request *r;
 
+	if (all->paused)
+		return;
 	do {
 		for (r = all->waiting; r; r = r->next)
 			if ((!user || r->user == user) && may_run(all, r->user) && ds_model_has_slot(r->model))
@@ -231,6 +233,12 @@ static void dispatch_user(struct ds_requests *all, const struct user *user)
 		if (r)
 			dispatch(all, r->model); /* it takes at least one of them off the list */
 	} while (r);
+}
+
+void ds_requests_pause(struct ds_requests *all, bool paused)
+{
+	all->paused = paused;
+	dispatch_user(all, NULL);
 }
 
 /* @model has a place again, and so has @user. */

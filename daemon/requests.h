@@ -46,6 +46,8 @@ extern const struct ds_models_events ds_requests_models_events;
 void ds_requests_configure(struct ds_requests *requests, const struct ds_config *config);
 /* From now on nothing is admitted; what waits fails. */
 void ds_requests_stop(struct ds_requests *requests);
+/* While @paused, nothing is given to engines; what they have goes on. */
+void ds_requests_pause(struct ds_requests *requests, bool paused);
 /* What still runs fails. */
 void ds_requests_abort(struct ds_requests *requests);
 void ds_requests_count(const struct ds_requests *requests, const struct ds_model *model, size_t *n_running,

@@ -1,6 +1,7 @@
 # Manual pages; the rest is for readers of the source.
 dist_man1_MANS = docs/dsctl.1
 dist_man5_MANS = docs/org.deepseekd1.5
+dist_man8_MANS = docs/deepseekd.8
 dist_man7_MANS = docs/deepseekd-plugin.7
 man5_MANS = docs/deepseekd.yaml.5
 CLEANFILES += docs/deepseekd.yaml.5

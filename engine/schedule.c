@@ -303,7 +303,7 @@ struct ds_schedule_load ds_schedule_get_load(const struct ds_schedule *schedule)
 	struct ds_schedule_load load = {0};
 
 	for (size_t i = 0; i < schedule->n; i++) {
-		if (schedule->entries[i].running)
+		if (schedule->entries[i].running && !schedule->entries[i].sequence->paused)
 			load.n_running++;
 		else
 			load.n_waiting++;

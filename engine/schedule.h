@@ -26,7 +26,7 @@ struct ds_step {
 };
 
 struct ds_schedule_load {
-	uint32_t n_running, n_waiting;
+	uint32_t n_running, n_waiting; /* a paused one waits */
 };
 
 /* @cache is borrowed. */

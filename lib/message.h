@@ -73,7 +73,7 @@ struct ds_progress {
 };
 
 struct ds_engine_load {
-	uint32_t n_running, n_waiting; /* sequences */
+	uint32_t n_running, n_waiting; /* sequences that compute; those that wait for a place or for their client */
 	uint64_t n_tokens;	       /* computed since the start, prompt and output */
 	uint64_t kv_tokens_used, kv_tokens;
 };

@@ -26,9 +26,8 @@ static void on_bus(evutil_socket_t fd, short what, void *arg)
 	int r;
 
 	bus->in_handler = true;
-	do
-		r = sd_bus_process(bus->bus, NULL);
-	while (r > 0);
+	while ((r = sd_bus_process(bus->bus, NULL)) > 0)
+		ds_service_changed(bus->spec.daemon->service);
 	bus->in_handler = false;
 	if (r < 0)
 		lost(bus, strerror(-r));
@@ -157,6 +156,8 @@ int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_er
 		r = sd_bus_request_name_async(bus->bus, NULL, DS_BUS_NAME, 0, on_name, bus);
 	if (r >= 0) /* on whatever bus this is: the names that polkit is asked about are this bus's */
 		r = ds_polkit_new(&spec->daemon->polkit, &(struct ds_polkit_spec){bus->bus, flush, bus});
+	if (r >= 0 && (spec->is_system || spec->address))
+		r = ds_bus_sleep_new(&bus->sleep, bus, bus->bus);
 	if (r >= 0)
 		bus->event = event_new(spec->daemon->base, -1, 0, on_bus, bus);
 	if (r < 0 || !bus->event) {
@@ -178,6 +179,7 @@ struct ds_bus *ds_bus_free(struct ds_bus *bus)
 	ds_bus_requests_end(bus, NULL);
 	ds_bus_inhibitors_end(bus, NULL);
 	ds_bus_models_free(bus);
+	ds_bus_sleep_free(bus->sleep);
 	if (bus->event)
 		event_free(bus->event);
 	sd_bus_close_unref(bus->bus);

@@ -6,7 +6,7 @@
  *   options.c   a{sv} of Generate          object.c   org.deepseekd1.Request, for its owner alone
  *   stream.c    an answer through a pipe   inhibit.c  Inhibit(), and the descriptor that ends it
  *   whole.c     an answer in a reply       objects.c  ObjectManager, filtered by who asks
- *                                          keys.c     org.deepseekd1.Keys
+ *   sleep.c     the machine sleeps         keys.c     org.deepseekd1.Keys
  *
  * A handler returns as sd-bus wants it: negative, an errno becomes the reply; 1, it was answered, or will be. */
 #pragma once
@@ -35,6 +35,7 @@ struct ds_bus {
 	struct ds_bus_inhibitor *inhibitors;
 	struct ds_bus_known_model *models; /* as the bus was told last */
 	struct event *models_timer;
+	struct ds_bus_sleep *sleep; /* NULL: not on the system's bus */
 };
 
 /* bus.c */
@@ -162,3 +163,7 @@ int ds_bus_model_unload(struct ds_bus *bus, sd_bus_message *m, const char *name)
 extern const sd_bus_vtable ds_bus_manager[];
 extern const sd_bus_vtable ds_bus_keys[];
 int ds_bus_objects_on_call(sd_bus_message *m, void *bus, sd_bus_error *error);
+
+/* sleep.c: sleep and wake of the machine; ends before @bus does */
+int ds_bus_sleep_new(struct ds_bus_sleep **out, struct ds_bus *owner, sd_bus *bus);
+struct ds_bus_sleep *ds_bus_sleep_free(struct ds_bus_sleep *sleep); /* takes NULL, returns NULL */

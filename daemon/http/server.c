@@ -120,6 +120,7 @@ static void free_call(struct ds_call *call)
 {
 	call->connection->call = NULL;
 	call->connection->http->n_calls--;
+	ds_service_changed(call->daemon->service);
 	json_decref(call->body);
 	call->connection->was_large = call->body_size > LARGE_BODY || call->answer_size > LARGE_BODY;
 	if (call->body_size > LARGE_BODY)
@@ -449,6 +450,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	snprintf(call->id, sizeof(call->id), "req-%016llx", (unsigned long long)random);
 	c->call = call;
 	http->n_calls++;
+	ds_service_changed(call->daemon->service);
 	event_add(c->closed, NULL);
 	set_timeouts(c, 0, http->daemon->config->stall_usec);
 	bufferevent_setwatermark(bev, EV_READ, 0, PIPELINED_MAX);

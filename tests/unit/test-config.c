@@ -58,6 +58,10 @@ static const struct {
 	 "KiB to 64.0 MiB)"},
 	{"version: 1\nlisten: {idle_timeout: soon}",
 	 "f.yaml:2:24: listen.idle_timeout: \"soon\" is not a duration (allowed: a duration such as 5m, 1s to 86400s)"},
+	{"version: 1\nidle_exit: soon",
+	 "f.yaml:2:12: idle_exit: \"soon\" is not a duration (allowed: a duration such as 5m, 1s to 31536000s, or never)"},
+	{"version: 1\nlisten: {idle_timeout: never}",
+	 "f.yaml:2:24: listen.idle_timeout: \"never\" is not a duration (allowed: a duration such as 5m, 1s to 86400s)"},
 	{"version: 1\nlisten: {idle_timeout: 1ms}",
 	 "f.yaml:2:24: listen.idle_timeout: \"1ms\" is out of range (allowed: a duration such as 5m, 1s to 86400s)"},
 	{"version: 1\nlisten: {mode: 0888}",
@@ -178,12 +182,14 @@ static void defaults_are_what_the_tables_say(void **state)
 	assert_string_equal(config->models[0].path, "d/x");
 	assert_string_equal(config->models[0].kv_type, "bf16");
 	assert_int_equal(config->models[0].parallel, 4);
+	assert_int_equal(config->models[0].keep_alive_usec, 1800000000);
+	assert_false(config->models[0].pin);
 	ds_config_unref(config);
 }
 
 static void values_are_read_as_they_are_written(void **state)
 {
-	static const char text[] = "version: 1\ndefault_model: 7b\n"
+	static const char text[] = "version: 1\ndefault_model: 7b\nidle_exit: never\n"
 				   "listen: {mode: '600', max_body: 1MiB, idle_timeout: 2m, socket: /s}\n"
 				   "limits: {memory: 8GiB, queue: 0x10}\n"
 				   "plugins: {load: [b, a], options: {a: {x: 1, y: true, z: text, w: 1.5, v: '1'}}}\n";
@@ -193,6 +199,7 @@ static void values_are_read_as_they_are_written(void **state)
 
 	assert_int_equal(ds_config_parse(&config, "f.yaml", text, strlen(text), &problems), 0);
 	assert_string_equal(config->default_model, "7b");
+	assert_true(config->idle_exit_usec == DS_CONFIG_NEVER);
 	assert_int_equal(config->mode, 0600);
 	assert_int_equal(config->max_body, 1 << 20);
 	assert_int_equal(config->idle_usec, 120000000);
