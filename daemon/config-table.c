@@ -20,6 +20,8 @@ const struct ds_key ds_config_keys[] = {
 	 "where (empty: api.sock in the runtime directory)"},
 	{"listen.mode", DS_KEY_MODE, CONFIG(mode), "0660", 0, 0, NULL, "permissions of the socket, octal"},
 	{"listen.group", DS_KEY_TEXT, CONFIG(group), "\"\"", 0, 0, NULL, "group of the socket (empty: leave it)"},
+	{"listen.metrics", DS_KEY_PATH, CONFIG(metrics), "\"\"", 0, 0, NULL,
+	 "a socket for OpenMetrics, GET /metrics (empty: none)"},
 	{"listen.max_body", DS_KEY_SIZE, CONFIG(max_body), "4MiB", 1024, 64 * MIB, NULL, "largest body of a request"},
 	{"listen.max_clients", DS_KEY_INT, CONFIG(max_clients), "1024", 1, 65536, NULL,
 	 "connections, of which one user has three quarters at most; more wait to be accepted"},

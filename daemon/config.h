@@ -35,6 +35,7 @@ struct ds_config {
 	char *socket;        /* "": the default of the runtime directory */
 	unsigned mode;
 	char *group; /* "": leave it */
+	char *metrics; /* the path of its socket; "": none */
 	uint64_t max_body;
 	int64_t max_clients;
 	uint64_t idle_usec;

@@ -17,6 +17,7 @@ struct ds_daemon {
 	json_t *catalog;      /* what `ds-loader --describe-plugins` said last: an array */
 	int64_t started_usec; /* CLOCK_REALTIME */
 	bool stopping;
+	uint64_t n_reloads, n_refused_reloads; /* of the configuration */
 };
 
 /* "starting", "running" or "stopping" */

@@ -10,6 +10,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/stream.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
+	daemon/counters.c daemon/counters.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
 	daemon/helpers.c daemon/helpers.h \
@@ -28,7 +29,11 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
 	daemon/mapped.c daemon/mapped.h \
+	daemon/message-ids.h \
+	daemon/metrics-text.c \
+	daemon/metrics.c daemon/metrics.h \
 	daemon/models.c daemon/models.h \
+	daemon/observe.c daemon/observe.h \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/requests.c daemon/requests.h \

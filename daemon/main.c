@@ -3,7 +3,9 @@
 #include "daemon.h"
 #include "http/server.h"
 #include "listen.h"
-#include "log.h"
+#include "message-ids.h"
+#include "metrics.h"
+#include "observe.h"
 #include "options.h"
 #include "plugins.h"
 
@@ -25,8 +27,8 @@ struct program {
 	struct ds_daemon daemon;
 	struct ds_http *http;
 	struct ds_bus *bus; /* NULL: none */
-	int listen_fd;
-	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
+	struct ds_metrics *metrics; /* NULL: nobody wants any */
+	struct ds_listening listening;
 	struct event *signals[4], *stop_timer, *stop_poll;
 	bool aborted;
 	int status; /* of exit */
@@ -78,8 +80,8 @@ static void set_log_level(const struct ds_config *config)
 static int apply_config(struct program *p, struct ds_config *config, struct ds_error *err)
 {
 	if (strcmp(config->socket, p->daemon.config->socket) || config->mode != p->daemon.config->mode ||
-	    strcmp(config->group, p->daemon.config->group))
-		ds_log(LOG_WARNING, "listen.socket, mode and group change when the daemon is started again");
+	    strcmp(config->group, p->daemon.config->group) || strcmp(config->metrics, p->daemon.config->metrics))
+		ds_log(LOG_WARNING, "listen.socket, metrics, mode and group change when the daemon is started again");
 	ds_config_unref(p->daemon.config);
 	p->daemon.config = config;
 	set_log_level(config);
@@ -100,15 +102,18 @@ static void log_refused_plugins(const json_t *catalog)
 		const char *reason = json_string_value(json_object_get(plugin, "reason"));
 
 		if (state && strcmp(state, "ok"))
-			ds_log(LOG_WARNING, "plugin %s is %s: %s", name ? name : "?", state, reason ? reason : "");
+			ds_observe_plugin_refused(name ? name : "?", state, reason ? reason : "");
 	}
 }
 
 static void begin_serving(struct program *p)
 {
 	struct ds_error err;
+	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listening.api), &err);
 
-	if (ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listen_fd), &err) < 0) {
+	if (r == 0 && p->listening.metrics >= 0)
+		r = ds_metrics_new(&p->metrics, &p->daemon, ds_steal_fd(&p->listening.metrics), &err);
+	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		p->status = 1;
 		event_base_loopbreak(p->daemon.base);
@@ -150,9 +155,10 @@ static void on_first_catalog(struct program *p, json_t *catalog)
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", p->daemon.config->n_models);
 }
 
-static void refuse_reload(void)
+static void refuse_reload(struct program *p)
 {
-	ds_log(LOG_ERR, "the configuration has errors: the old one stays in force");
+	p->daemon.n_refused_reloads++;
+	ds_observe_daemon(LOG_ERR, DS_MESSAGE_CONFIG_REFUSED, "the configuration has errors: the old one stays in force");
 	sd_notify(0, "READY=1\nSTATUS=The new configuration has errors; the old one is in force");
 }
 
@@ -162,13 +168,14 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	struct ds_error err;
 
 	if (!catalog || !options_hold(config, catalog)) {
-		refuse_reload();
+		refuse_reload(p);
 		return;
 	}
 	take_catalog(p, catalog);
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
-	ds_log(LOG_NOTICE, "the configuration was read again");
+	p->daemon.n_reloads++;
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_CONFIG_APPLIED, "the configuration was read again");
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", config->n_models);
 }
 
@@ -214,7 +221,7 @@ static void on_reload(evutil_socket_t fd, short what, void *arg)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reading the configuration",
 		   (unsigned long long)clock_usec(CLOCK_MONOTONIC));
 	if (load_config(&p->options, &config) < 0)
-		refuse_reload();
+		refuse_reload(p);
 	else
 		ask_plugins(p, config, true);
 }
@@ -255,7 +262,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 	}
 	p->daemon.stopping = true;
 	sd_notify(0, "STOPPING=1\nSTATUS=Finishing what runs");
-	ds_log(LOG_NOTICE, "stopping");
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_STOPPING, "stopping");
 	ds_bus_state_changed(p->bus);
 	if (p->http)
 		ds_http_stop_accepting(p->http);
@@ -316,6 +323,7 @@ static void deinit_program(struct program *p)
 	if (p->daemon.models)
 		ds_models_stop(p->daemon.models, 0);
 	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
+	ds_metrics_free(p->metrics);
 	ds_http_free(p->http);
 	ds_bus_free(p->bus);
 	ds_models_free(p->daemon.models);
@@ -330,10 +338,7 @@ static void deinit_program(struct program *p)
 		event_free(p->stop_poll);
 	if (p->daemon.base)
 		event_base_free(p->daemon.base);
-	if (p->listen_fd >= 0)
-		close(p->listen_fd);
-	if (p->socket_path[0])
-		unlink(p->socket_path);
+	ds_listen_close(&p->listening);
 	json_decref(p->daemon.catalog);
 	ds_config_unref(p->daemon.config);
 	ds_options_deinit(&p->options);
@@ -426,7 +431,7 @@ static int run(struct program *p)
 	if (r == 0 && watch_signals(p) < 0)
 		r = ds_fail(&err, -ENOMEM, "no memory");
 	if (r == 0)
-		r = p->listen_fd = ds_listen_open(p->daemon.config, p->options.runtime_dir, p->socket_path, &err);
+		r = ds_listen_open(&p->listening, p->daemon.config, p->options.runtime_dir, &err);
 	if (r >= 0) {
 		enter_state_dir(p->options.state_dir);
 		r = apply_config(p, ds_config_ref(p->daemon.config), &err);
@@ -438,8 +443,9 @@ static int run(struct program *p)
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
 		return 1;
 	}
-	ds_log(LOG_NOTICE, "deepseekd %s, %zu models, %s", PACKAGE_VERSION, p->daemon.config->n_models,
-	       p->socket_path[0] ? p->socket_path : "a socket of systemd's");
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_STARTED, "deepseekd %s, %zu models, %s", PACKAGE_VERSION,
+			  p->daemon.config->n_models,
+			  p->listening.api_path[0] ? p->listening.api_path : "a socket of systemd's");
 	ask_plugins(p, ds_config_ref(p->daemon.config), false);
 	event_base_dispatch(p->daemon.base);
 	return p->status;
@@ -471,7 +477,7 @@ static void fill_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1};
+	ds_cleanup(deinit_program) struct program p = {.listening = {.api = -1, .metrics = -1}};
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */

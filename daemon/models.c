@@ -3,7 +3,7 @@
 #include "engines.h"
 #include "images.h"
 #include "loading.h"
-#include "log.h"
+#include "observe.h"
 
 #include <event2/event.h>
 #include <string.h>
@@ -56,7 +56,10 @@ struct ds_model {
 
 	uint64_t n_loads, n_engine_starts;
 	unsigned n_running;
+	struct ds_counters counters;
 };
+
+const char *const ds_model_state_names[] = {"absent", "loading", "ready", "unloading", "failed"};
 
 struct ds_models {
 	struct ds_models_spec spec;
@@ -99,9 +102,7 @@ static void changed(struct ds_model *model)
 static void become(struct ds_model *model, enum ds_model_state state)
 {
 	if (model->state != state)
-		ds_log(state == DS_MODEL_FAILED ? LOG_ERR : LOG_INFO, "model %s: %s%s%s", model->mine->name,
-		       (const char *const[]){"absent", "loading", "ready", "unloading", "failed"}[state],
-		       state == DS_MODEL_FAILED ? ": " : "", state == DS_MODEL_FAILED ? model->reason : "");
+		ds_observe_model_state(model->mine->name, ds_model_state_names[state], model->reason);
 	model->state = state;
 	changed(model);
 }
@@ -167,6 +168,7 @@ static void failed(struct ds_model *model, const char *reason)
 	drop_image(model);
 	take_next_config(model);
 	model->n_failures++;
+	model->counters.failures++;
 	model->failed_ms = now_ms();
 	become(model, DS_MODEL_FAILED);
 }
@@ -245,6 +247,8 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 		become_absent(model);
 	} else if (model->image >= 0) { /* else its last request took the image along */
 		model->n_barren++;
+		model->counters.engine_deaths++;
+		ds_observe_engine_died(model->mine->name, reason);
 		model->n_unready = was_ready ? 0 : model->n_unready + 1;
 		if (model->mapped && ds_mapped_check(model->mapped, model->mine->path, &changed) < 0)
 			failed(model, changed.text);
@@ -305,7 +309,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* The loader */
 
-static uint64_t memory_held(const struct ds_models *models)
+uint64_t ds_models_memory_held(const struct ds_models *models)
 {
 	uint64_t held = 0;
 
@@ -335,11 +339,13 @@ static struct ds_memory_need memory_needed(const struct ds_model *model, uint64_
 static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
 {
 	struct ds_memory_need need = memory_needed(model, context);
-	int r = ds_images_check_memory(&need, loaded, memory_held(model->all) - model->held, model->config->memory,
+	int r = ds_images_check_memory(&need, loaded, ds_models_memory_held(model->all) - model->held, model->config->memory,
 				       err);
 
 	if (r == 0)
 		model->held = ds_memory_need_sum(&need);
+	else
+		ds_observe_memory_refused(model->mine->name, ds_memory_need_sum(&need), err->text);
 	return r;
 }
 
@@ -536,6 +542,21 @@ bool ds_model_is_registered(const struct ds_model *model)
 	return model->is_registered;
 }
 
+struct ds_counters *ds_model_counters(struct ds_model *model)
+{
+	return &model->counters;
+}
+
+void ds_model_get_sizes(const struct ds_model *model, struct ds_model_sizes *out)
+{
+	*out = (struct ds_model_sizes){.image = model->image >= 0 ? model->plan.image_size : 0,
+				       .mapped = model->image >= 0 ? model->plan.mapped_size : 0,
+				       .kv_tokens = (uint64_t)model->kv_tokens,
+				       .kv_tokens_used = model->load.kv_tokens_used,
+				       .n_loads = model->n_loads,
+				       .n_engine_starts = model->n_engine_starts};
+}
+
 /* A number or text that the loader said, or JSON null. */
 static json_t *said(const struct ds_model *model, const char *key)
 {
@@ -546,7 +567,6 @@ static json_t *said(const struct ds_model *model, const char *key)
 
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 {
-	static const char *const states[] = {"absent", "loading", "ready", "unloading", "failed"};
 	json_t *aliases = json_array();
 	int64_t context = model->context ? model->context : model->mine->context;
 
@@ -555,7 +575,7 @@ json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 	return json_pack(
 		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
 		"s:i, s:I}",
-		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
+		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", ds_model_state_names[model->state],
 		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
 		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "config.h"
+#include "counters.h"
 #include "helpers.h"
 
 struct ds_models;
@@ -20,6 +21,13 @@ enum ds_model_state {
 	DS_MODEL_READY,
 	DS_MODEL_UNLOADING,
 	DS_MODEL_FAILED,
+};
+
+extern const char *const ds_model_state_names[];
+
+/* Bytes, tokens and counts of a model as it is now. */
+struct ds_model_sizes {
+	uint64_t image, mapped, kv_tokens, kv_tokens_used, n_loads, n_engine_starts;
 };
 
 /* What the requests of models need to know. */
@@ -46,6 +54,9 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 /* Nothing starts any more; engines end when their requests have. @seconds: then they are killed. */
 void ds_models_stop(struct ds_models *models, unsigned seconds);
 bool ds_models_are_stopped(const struct ds_models *models);
+
+/* Bytes of limits.memory that models hold or are promised. */
+uint64_t ds_models_memory_held(const struct ds_models *models);
 
 /* By name or alias; "" is the default model. NULL: there is none. */
 struct ds_model *ds_models_find(struct ds_models *models, const char *name);
@@ -79,6 +90,9 @@ bool ds_model_has_slot(const struct ds_model *model);
 void ds_model_begin(struct ds_model *model);
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size);
 void ds_model_end(struct ds_model *model, bool finished);
+
+void ds_model_get_sizes(const struct ds_model *model, struct ds_model_sizes *out);
+struct ds_counters *ds_model_counters(struct ds_model *model); /* borrowed */
 
 /* The model's object of docs/architecture.md. @n_waiting: requests that wait in the broker. */
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting);

@@ -76,7 +76,8 @@ static void pump(void *arg)
 static void ask(struct ds_call *call, uint16_t type)
 {
 	struct ds_model *model = ds_models_find(call->daemon->models, call->name);
-	struct ds_request_spec spec = {.uid = call->uid, .model = model, .type = type, .on_events = pump};
+	struct ds_request_spec spec = {
+		.uid = call->uid, .name = call->id, .model = model, .type = type, .on_events = pump};
 	struct tokenizing *t;
 
 	if (!model) {

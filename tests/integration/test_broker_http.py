@@ -313,7 +313,7 @@ def test_plugins_are_listed(daemon):
 
 def test_status_has_everything(daemon):
     status = daemon.status()
-    assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "models"}
+    assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "memory", "models"}
     assert status["state"] == "running" and status["pid"] == daemon.process.pid
     assert set(status["models"][0]) == {
         "name", "aliases", "path", "state", "reason", "progress", "context", "vocab", "architecture", "dialect", "parameters",
