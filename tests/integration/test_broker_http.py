@@ -318,7 +318,7 @@ def test_status_has_everything(daemon):
     assert set(status["models"][0]) == {
         "name", "aliases", "path", "state", "reason", "progress", "context", "vocab", "architecture", "dialect", "parameters",
         "image_size", "mapped_size", "loads", "engine_starts", "engine_pid", "kv_tokens", "kv_tokens_used", "running",
-        "waiting"}
+        "waiting", "tokens", "engine_deaths"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
