@@ -21,7 +21,8 @@ static int try_socket(const char *path)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int error;
 
-	if (fd < 0 || snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path)) {
+	if (fd < 0 ||
+	    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path)) {
 		if (fd >= 0)
 			close(fd);
 		return fd < 0 ? errno : ENAMETOOLONG;
@@ -49,8 +50,9 @@ static void explain_refusal(struct ds_doctor *d, const struct ds_who *me, const 
 	char fix[256];
 
 	if (!(st->st_mode & 020))
-		snprintf(fix, sizeof(fix), "set listen.mode: 0660 and listen.group, or SocketMode= and SocketGroup= of "
-					   "deepseekd.socket");
+		snprintf(fix, sizeof(fix),
+			 "set listen.mode: 0660 and listen.group, or SocketMode= and SocketGroup= of "
+			 "deepseekd.socket");
 	else if (pw && getgrouplist(pw->pw_name, pw->pw_gid, gids, &n) > 0 && is_in(st->st_gid, gids, (size_t)n) &&
 		 !is_in(st->st_gid, me->gids, me->n_gids))
 		snprintf(fix, sizeof(fix), "%s is a member of %s since this session began: log in again", me->name,
@@ -59,8 +61,8 @@ static void explain_refusal(struct ds_doctor *d, const struct ds_who *me, const 
 		snprintf(fix, sizeof(fix), "usermod -aG %s %s, then log in again", group->gr_name, me->name);
 	else
 		snprintf(fix, sizeof(fix), "give the socket to a group that %s is in", me->name);
-	ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s: %s may not open it (group %s, mode %04o)", d->client->socket, me->name,
-		       group ? group->gr_name : "?", st->st_mode & 07777);
+	ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s: %s may not open it (group %s, mode %04o)", d->client->socket,
+		       me->name, group ? group->gr_name : "?", st->st_mode & 07777);
 }
 
 void ds_doctor_socket(struct ds_doctor *d)
@@ -128,7 +130,8 @@ void ds_doctor_daemon(struct ds_doctor *d)
 	int r = ds_http_call(d->client->http, "GET", "/healthz", NULL, &health, &err);
 
 	if (r < 0) {
-		ds_doctor_find(d, DS_HEALTH_FAIL, r == -ECONNREFUSED ? FIX_START : "dsctl log", "it does not answer: %s", err.text);
+		ds_doctor_find(d, DS_HEALTH_FAIL, r == -ECONNREFUSED ? FIX_START : "dsctl log",
+			       "it does not answer: %s", err.text);
 		return;
 	}
 	r = ds_http_call(d->client->http, "GET", "/admin/v1/status", NULL, &d->status, &err);
@@ -143,7 +146,8 @@ void ds_doctor_daemon(struct ds_doctor *d)
 	ds_doctor_find(d, DS_HEALTH_OK, NULL, "version %s, pid %d, user %s, %s",
 		       json_string_value(json_object_get(d->status, "version")),
 		       (int)json_integer_value(json_object_get(d->status, "pid")),
-		       d->knows_user ? d->user.name : "unknown", json_string_value(json_object_get(d->status, "state")));
+		       d->knows_user ? d->user.name : "unknown",
+		       json_string_value(json_object_get(d->status, "state")));
 }
 
 /* The value of NAME=value among @lines, or NULL. */
@@ -164,7 +168,8 @@ static const char *property(const json_t *lines, const char *name)
 /* With systemd: the unit is loaded and has not failed. A private daemon needs no unit. */
 void ds_doctor_unit(struct ds_doctor *d)
 {
-	const char *argv[] = {"systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,ProtectHome", UNIT, NULL};
+	const char *argv[] = {"systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,ProtectHome", UNIT,
+			      NULL};
 	bool is_system = strncmp(d->client->socket, SYSTEM_DIR "/", strlen(SYSTEM_DIR "/")) == 0;
 	ds_cleanup(ds_json_freep) json_t *lines = NULL;
 	const char *load, *active, *homes;
@@ -186,7 +191,8 @@ void ds_doctor_unit(struct ds_doctor *d)
 	}
 	d->hides_homes = homes && strcmp(homes, "no") && is_system;
 	if (strcmp(active, "failed") == 0)
-		ds_doctor_find(d, DS_HEALTH_FAIL, "dsctl log says why; then systemctl reset-failed deepseekd and start it again",
+		ds_doctor_find(d, DS_HEALTH_FAIL,
+			       "dsctl log says why; then systemctl reset-failed deepseekd and start it again",
 			       UNIT " has failed: %s", property(lines, "Result") ? property(lines, "Result") : "?");
 	else
 		ds_doctor_find(d, DS_HEALTH_OK, NULL, UNIT " is %s (%s)", active,
@@ -208,11 +214,12 @@ void ds_doctor_configuration(struct ds_doctor *d)
 	}
 	json_array_foreach (lines, i, line)
 		if (r != 0)
-			ds_doctor_find(d, DS_HEALTH_FAIL, "correct the file; dsctl config check; systemctl reload deepseekd", "%s",
+			ds_doctor_find(d, DS_HEALTH_FAIL,
+				       "correct the file; dsctl config check; systemctl reload deepseekd", "%s",
 				       json_string_value(line));
 		else
-			ds_doctor_find(d, strstr(json_string_value(line), "is valid") ? DS_HEALTH_OK : DS_HEALTH_WARN, NULL,
-				       "%s", json_string_value(line));
+			ds_doctor_find(d, strstr(json_string_value(line), "is valid") ? DS_HEALTH_OK : DS_HEALTH_WARN,
+				       NULL, "%s", json_string_value(line));
 	if (json_array_size(lines) == 0)
 		ds_doctor_find(d, DS_HEALTH_FAIL, NULL, "the check ended with %d and no word", r);
 }

@@ -18,7 +18,8 @@ static void check_seals(struct ds_doctor *d)
 	int fd = memfd_create("dsctl-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0 || ftruncate(fd, 4096) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		ds_doctor_find(d, DS_HEALTH_FAIL, "Linux 3.17 or newer is needed; in a container its filter must allow memfd_create",
+		ds_doctor_find(d, DS_HEALTH_FAIL,
+			       "Linux 3.17 or newer is needed; in a container its filter must allow memfd_create",
 			       "memory cannot be sealed: %s", strerror(errno));
 	else
 		ds_doctor_find(d, DS_HEALTH_OK, NULL, "memory can be sealed");
@@ -96,7 +97,8 @@ void ds_doctor_devices(struct ds_doctor *d)
 		if (!d->knows_user || ds_doctor_may(&d->user, found.gl_pathv[i], 6))
 			ds_doctor_find(d, DS_HEALTH_OK, NULL, "%s", found.gl_pathv[i]);
 		else
-			ds_doctor_find(d, DS_HEALTH_FAIL, "SupplementaryGroups=render video by systemctl edit deepseekd",
+			ds_doctor_find(d, DS_HEALTH_FAIL,
+				       "SupplementaryGroups=render video by systemctl edit deepseekd",
 				       "%s may not be opened by %s", found.gl_pathv[i], d->user.name);
 	globfree(&found);
 }
@@ -119,7 +121,8 @@ void ds_doctor_disk(struct ds_doctor *d)
 	left = (double)fs.f_bavail * (double)fs.f_frsize;
 	ds_output_size(size, sizeof(size), left);
 	if (left < DISK_LEAST)
-		ds_doctor_find(d, DS_HEALTH_WARN, "make room; models and logs need some", "%s: %s left", dir, *size ? size : "0 B");
+		ds_doctor_find(d, DS_HEALTH_WARN, "make room; models and logs need some", "%s: %s left", dir,
+			       *size ? size : "0 B");
 	else
 		ds_doctor_find(d, DS_HEALTH_OK, NULL, "%s: %s left", dir, size);
 }

@@ -27,7 +27,8 @@ void ds_doctor_plugins(struct ds_doctor *d)
 			n++;
 			continue;
 		}
-		ds_doctor_find(d, DS_HEALTH_FAIL, "install a plugin that fits this version, or take it out of plugins.load",
+		ds_doctor_find(d, DS_HEALTH_FAIL,
+			       "install a plugin that fits this version, or take it out of plugins.load",
 			       "%s is %s: %s", text(plugin, "name"), text(plugin, "state"), text(plugin, "reason"));
 	}
 	if (n == 0)
@@ -44,14 +45,16 @@ void ds_doctor_models(struct ds_doctor *d)
 	if (!models)
 		return;
 	if (json_array_size(models) == 0)
-		ds_doctor_find(d, DS_HEALTH_WARN, "write a file to /etc/deepseekd/models.d, then systemctl reload deepseekd",
+		ds_doctor_find(d, DS_HEALTH_WARN,
+			       "write a file to /etc/deepseekd/models.d, then systemctl reload deepseekd",
 			       "none is registered");
 	json_array_foreach (models, i, model) {
 		char fix[256];
 
 		snprintf(fix, sizeof(fix), "when that is mended: dsctl load %s", text(model, "name"));
 		if (strcmp(text(model, "state"), "failed") == 0)
-			ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s has failed: %s", text(model, "name"), text(model, "reason"));
+			ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s has failed: %s", text(model, "name"),
+				       text(model, "reason"));
 		else
 			ds_doctor_find(d, DS_HEALTH_OK, NULL, "%s is %s", text(model, "name"), text(model, "state"));
 	}
@@ -73,7 +76,8 @@ static bool can_read(struct ds_doctor *d, const char *what, const char *path)
 		return false;
 	if (stat(real, &st) == 0 && ds_doctor_may(&d->user, real, S_ISDIR(st.st_mode) ? 5 : 4))
 		return true;
-	snprintf(fix, sizeof(fix), "setfacl -m u:%s:%s %s (or chmod)", d->user.name, S_ISDIR(st.st_mode) ? "rx" : "r", real);
+	snprintf(fix, sizeof(fix), "setfacl -m u:%s:%s %s (or chmod)", d->user.name, S_ISDIR(st.st_mode) ? "rx" : "r",
+		 real);
 	ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s: %s may not read %s (mode %04o)", what, d->user.name, real,
 		       st.st_mode & 07777);
 	return false;
@@ -95,7 +99,8 @@ static bool can_read_all(struct ds_doctor *d, const char *what, const char *dir)
 	while (stream && (entry = readdir(stream))) {
 		char path[PATH_MAX];
 
-		if (is_weights(entry->d_name) && snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) < (int)sizeof(path))
+		if (is_weights(entry->d_name) &&
+		    snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) < (int)sizeof(path))
 			good &= can_read(d, what, path);
 	}
 	if (stream)
@@ -124,10 +129,11 @@ static void check_path(struct ds_doctor *d, const char *name, const char *path)
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode) && !can_read_all(d, what, path))
 		return;
 	if (d->hides_homes && is_below_home(path))
-		ds_doctor_find(d, DS_HEALTH_FAIL,
-			       "move the model, to /var/lib/deepseekd for example, or set ProtectHome=read-only by systemctl "
-			       "edit deepseekd",
-			       "%s: %s is hidden from the service: its unit has ProtectHome=", what, path);
+		ds_doctor_find(
+			d, DS_HEALTH_FAIL,
+			"move the model, to /var/lib/deepseekd for example, or set ProtectHome=read-only by systemctl "
+			"edit deepseekd",
+			"%s: %s is hidden from the service: its unit has ProtectHome=", what, path);
 	else
 		ds_doctor_find(d, DS_HEALTH_OK, NULL, "%s: %s may be read by %s", what, path, d->user.name);
 }
@@ -169,8 +175,8 @@ static void check_need(struct ds_doctor *d, const json_t *model, double left)
 	struct ds_error err;
 
 	if (ds_loader_run(&call, &answer, &err) < 0) {
-		ds_doctor_find(d, DS_HEALTH_FAIL, "fetch the model again, or see dsctl inspect", "model %s cannot be read: %s",
-			       text(model, "name"), err.text);
+		ds_doctor_find(d, DS_HEALTH_FAIL, "fetch the model again, or see dsctl inspect",
+			       "model %s cannot be read: %s", text(model, "name"), err.text);
 		return;
 	}
 	memory = json_object_get(answer, "memory");
@@ -178,19 +184,21 @@ static void check_need(struct ds_doctor *d, const json_t *model, double left)
 	least = all - json_number_value(json_object_get(memory, "kv"));
 	ds_output_size(need, sizeof(need), least);
 	if (least > left)
-		ds_doctor_find(d, DS_HEALTH_WARN,
-			       "raise limits.memory, unload others, take fewer bits (dsctl quantize), or residency: mapped",
-			       "model %s needs %s without its cache; %s of limits.memory are left", text(model, "name"), need,
-			       left > 0 ? ds_output_size(have, sizeof(have), left) : "0 B");
+		ds_doctor_find(
+			d, DS_HEALTH_WARN,
+			"raise limits.memory, unload others, take fewer bits (dsctl quantize), or residency: mapped",
+			"model %s needs %s without its cache; %s of limits.memory are left", text(model, "name"), need,
+			left > 0 ? ds_output_size(have, sizeof(have), left) : "0 B");
 	else if (available > 0 && least > available)
 		ds_doctor_find(d, DS_HEALTH_WARN, "end other programs, take fewer bits, or residency: mapped",
-			       "model %s needs %s without its cache; the machine has %s available", text(model, "name"), need,
-			       ds_output_size(have, sizeof(have), available));
+			       "model %s needs %s without its cache; the machine has %s available", text(model, "name"),
+			       need, ds_output_size(have, sizeof(have), available));
 	else if (all > left || (available > 0 && all > available))
 		ds_doctor_find(d, DS_HEALTH_WARN, "set a smaller context or parallel in its file in models.d",
 			       "model %s fits, but not with a cache for its whole context", text(model, "name"));
 	else
-		ds_doctor_find(d, DS_HEALTH_OK, NULL, "model %s needs %s and its cache: that fits", text(model, "name"), need);
+		ds_doctor_find(d, DS_HEALTH_OK, NULL, "model %s needs %s and its cache: that fits", text(model, "name"),
+			       need);
 }
 
 void ds_doctor_memory(struct ds_doctor *d)

@@ -1,4 +1,5 @@
-/* doctor.h - what dsctl doctor looks at: each check adds findings, each finding says what is, and if it is wrong what to do.
+/* doctor.h - what dsctl doctor looks at: each check adds findings, each finding says what is, and if it is wrong what
+ * to do.
  *
  * Checks run in the order of the table in verb-doctor.c, and later ones use what earlier ones learnt. A check never
  * changes anything. */

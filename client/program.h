@@ -4,8 +4,9 @@
 #include <deepseekd/base.h>
 #include <jansson.h>
 
-/* Run @argv (found by PATH if it has no slash); its standard output and error become an array of lines, which the caller
- * owns. Returns its exit status; -ENOENT: there is no such program; -EREMOTEIO: it could not be run, or was killed. */
+/* Run @argv (found by PATH if it has no slash); its standard output and error become an array of lines, which the
+ * caller owns. Returns its exit status; -ENOENT: there is no such program; -EREMOTEIO: it could not be run, or was
+ * killed. */
 int ds_program_lines(const char *const *argv, json_t **lines, struct ds_error *err);
 
 /* Wait for @pid; its exit status, or -EREMOTEIO if a signal ended it. */

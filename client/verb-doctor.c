@@ -18,10 +18,10 @@ static const struct {
 	const char *name;
 	ds_doctor_check *run;
 } checks[] = {
-	{"socket", ds_doctor_socket},   {"daemon", ds_doctor_daemon},   {"unit", ds_doctor_unit},
+	{"socket", ds_doctor_socket},        {"daemon", ds_doctor_daemon},       {"unit", ds_doctor_unit},
 	{"config", ds_doctor_configuration}, {"leftovers", ds_doctor_leftovers}, {"plugins", ds_doctor_plugins},
-	{"models", ds_doctor_models},   {"paths", ds_doctor_paths},     {"memory", ds_doctor_memory},
-	{"kernel", ds_doctor_kernel},   {"devices", ds_doctor_devices}, {"disk", ds_doctor_disk},
+	{"models", ds_doctor_models},        {"paths", ds_doctor_paths},         {"memory", ds_doctor_memory},
+	{"kernel", ds_doctor_kernel},        {"devices", ds_doctor_devices},     {"disk", ds_doctor_disk},
 };
 
 void ds_doctor_find(struct ds_doctor *d, enum ds_health health, const char *fix, const char *fmt, ...)
@@ -39,8 +39,8 @@ void ds_doctor_find(struct ds_doctor *d, enum ds_health health, const char *fix,
 		if ((unsigned char)*p < ' ' || *p == 127 || (!text && *p & 0x80))
 			*p = '?';
 	json_decref(text);
-	json_array_append_new(d->findings, json_pack("{s:s, s:s, s:s, s:s}", "check", d->check, "state", healths[health],
-						     "what", what, "fix", fix ? fix : ""));
+	json_array_append_new(d->findings, json_pack("{s:s, s:s, s:s, s:s}", "check", d->check, "state",
+						     healths[health], "what", what, "fix", fix ? fix : ""));
 	d->failed |= health == DS_HEALTH_FAIL;
 }
 
@@ -90,7 +90,9 @@ static bool pass(struct ds_doctor *d, const struct ds_who *who, const char *what
 	struct stat st;
 
 	if (stat(dir, &st) < 0) {
-		ds_doctor_find(d, DS_HEALTH_FAIL, errno == ENOENT ? "correct the path, or make what is missing" : "run dsctl doctor as root",
+		ds_doctor_find(d, DS_HEALTH_FAIL,
+			       errno == ENOENT ? "correct the path, or make what is missing"
+					       : "run dsctl doctor as root",
 			       "%s: %s: %s", what, dir, strerror(errno));
 		return false;
 	}
@@ -102,8 +104,8 @@ static bool pass(struct ds_doctor *d, const struct ds_who *who, const char *what
 		return true;
 	snprintf(fix, sizeof(fix), "setfacl -m u:%s:x %s (or chmod o+x), or move the files to where the user may go",
 		 who->name, dir);
-	ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s: %s may not pass through %s (owner %s, mode %04o)", what, who->name, dir,
-		       ds_doctor_user_name(owner, st.st_uid), st.st_mode & 07777);
+	ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s: %s may not pass through %s (owner %s, mode %04o)", what, who->name,
+		       dir, ds_doctor_user_name(owner, st.st_uid), st.st_mode & 07777);
 	return false;
 }
 
@@ -168,7 +170,8 @@ static int doctor(struct ds_client *client, const void *options, char *const *ar
 }
 
 static const struct ds_flag flags[] = {
-	{"config", 0, DS_FLAG_TEXT, offsetof(struct options, config), "FILE", "the configuration to check (else that of the system)"},
+	{"config", 0, DS_FLAG_TEXT, offsetof(struct options, config), "FILE",
+	 "the configuration to check (else that of the system)"},
 	{0},
 };
 

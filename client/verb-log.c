@@ -43,9 +43,10 @@ static int show_log(struct ds_client *client, const void *options, char *const *
 		    (int)sizeof(request))
 		return ds_fail(err, -EINVAL, "no model and no request has so long a name");
 	if (!has_journal())
-		return ds_fail(err, -EREMOTEIO,
-			       "there is no journal on this machine (nothing in /run/log/journal or /var/log/journal); the "
-			       "daemon writes to its standard error, wherever whoever started it put that");
+		return ds_fail(
+			err, -EREMOTEIO,
+			"there is no journal on this machine (nothing in /run/log/journal or /var/log/journal); the "
+			"daemon writes to its standard error, wherever whoever started it put that");
 	if (o->follow)
 		argv[n++] = "--follow";
 	if (o->explain)

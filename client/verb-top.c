@@ -110,7 +110,8 @@ static void print_head(const struct look *now)
 	if (localtime_r(&wall, &tm))
 		strftime(clock, sizeof(clock), "%T", &tm);
 	ds_output_size(held, sizeof(held), (double)number(memory, "held"));
-	printf("%s  deepseekd %s: %s, %" JSON_INTEGER_FORMAT " running, %" JSON_INTEGER_FORMAT " queued, memory %s of %s\n",
+	printf("%s  deepseekd %s: %s, %" JSON_INTEGER_FORMAT " running, %" JSON_INTEGER_FORMAT
+	       " queued, memory %s of %s\n",
 	       clock, text(now->status, "version"), text(now->status, "state"), number(requests, "running"),
 	       number(requests, "queued"), *held ? held : "0 B",
 	       ds_output_size(limit, sizeof(limit), (double)number(memory, "limit")));
@@ -138,8 +139,8 @@ static void add_use(struct ds_table *t, json_int_t used, json_int_t all)
 
 static int print_table(const struct look *before, const struct look *now, bool legend, struct ds_error *err)
 {
-	static const char *const heads[] = {"MODEL",    "STATE", "RUNNING", "WAITING", "IN TOK/S",
-					    "OUT TOK/S", "KV",    "MEMORY"};
+	static const char *const heads[] = {"MODEL",    "STATE",     "RUNNING", "WAITING",
+					    "IN TOK/S", "OUT TOK/S", "KV",      "MEMORY"};
 	ds_cleanup(ds_table_deinit) struct ds_table t = {.n_columns = DS_ARRAY_SIZE(heads)};
 	const json_t *m;
 	char size[32];

@@ -5,7 +5,7 @@
 
 /* 1 ms to 5 min: the gaps of a small model on a fast machine, the answer of a large one on a slow machine. */
 const uint64_t ds_bucket_usec[DS_N_BUCKETS] = {
-	1000,	 2500,	  5000,	   10000,   25000,    50000,	100000,	  250000,    500000,
+	1000,    2500,    5000,    10000,    25000,    50000,    100000,    250000,    500000,
 	1000000, 2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000,
 };
 

@@ -33,8 +33,9 @@ static int take_passed(struct ds_listening *out, struct ds_error *err)
 		free(names[i]);
 	free(names);
 	if (n > 0 && out->api < 0 && out->metrics < 0)
-		return ds_fail(err, -EINVAL,
-			       "systemd passed %d descriptors, and none is a listening Unix socket named api or metrics", n);
+		return ds_fail(
+			err, -EINVAL,
+			"systemd passed %d descriptors, and none is a listening Unix socket named api or metrics", n);
 	return 0;
 }
 

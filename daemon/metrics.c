@@ -1,6 +1,7 @@
 /* metrics.c - the socket of the metrics.
  *
- * Whoever may open it is trusted to read numbers, not to be well behaved: a few connections, each for one short request. */
+ * Whoever may open it is trusted to read numbers, not to be well behaved: a few connections, each for one short
+ * request. */
 #include "metrics.h"
 #include "log.h"
 

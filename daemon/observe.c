@@ -38,6 +38,7 @@ void ds_observe_request(const struct ds_request_record *r)
 	add_text(&f, "DEEPSEEKD_MODEL", r->model);
 	add_text(&f, "DEEPSEEKD_KIND", ds_kind_names[r->kind]);
 	add_text(&f, "DEEPSEEKD_OUTCOME", ds_outcome_names[r->outcome]);
+	add_text(&f, "DEEPSEEKD_OWNER", r->owner);
 	if (r->uid != (uid_t)-1)
 		add_number(&f, "DEEPSEEKD_UID", r->uid);
 	add_text(&f, "DEEPSEEKD_UNIT", r->unit);
@@ -50,13 +51,12 @@ void ds_observe_request(const struct ds_request_record *r)
 	add_number(&f, "DEEPSEEKD_PREFILL_USEC", r->prefill_usec);
 	add_number(&f, "DEEPSEEKD_DECODE_USEC", r->decode_usec);
 	ds_log_event(LOG_INFO, failed ? DS_MESSAGE_REQUEST_FAILED : DS_MESSAGE_REQUEST_DONE, f.list,
-		     "request %s: %s of uid %lld%s%s by %s: %s; tokens %llu+%llu, %llu cached; queue %.1f ms, "
+		     "request %s: %s of %s%s%s by %s: %s; tokens %llu+%llu, %llu cached; queue %.1f ms, "
 		     "prefill %.1f ms, decode %.1f ms",
-		     r->id, ds_kind_names[r->kind], r->uid == (uid_t)-1 ? -1ll : (long long)r->uid,
-		     r->app && *r->app ? " " : "", r->app ? r->app : "", r->model, ds_outcome_names[r->outcome],
-		     (unsigned long long)r->prompt_tokens, (unsigned long long)r->completion_tokens,
-		     (unsigned long long)r->cached_tokens, (double)r->queue_usec / 1e3, (double)r->prefill_usec / 1e3,
-		     (double)r->decode_usec / 1e3);
+		     r->id, ds_kind_names[r->kind], r->owner, r->app && *r->app ? " " : "", r->app ? r->app : "",
+		     r->model, ds_outcome_names[r->outcome], (unsigned long long)r->prompt_tokens,
+		     (unsigned long long)r->completion_tokens, (unsigned long long)r->cached_tokens,
+		     (double)r->queue_usec / 1e3, (double)r->prefill_usec / 1e3, (double)r->decode_usec / 1e3);
 }
 
 void ds_observe_model_state(const char *model, const char *state, const char *reason)

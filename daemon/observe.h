@@ -11,7 +11,8 @@
 /* A request that has ended. Texts are borrowed; NULL or "" is not known. Durations in microseconds. */
 struct ds_request_record {
 	const char *id, *model;
-	uid_t uid;
+	const char *owner;      /* "uid:1000" */
+	uid_t uid;              /* (uid_t)-1: of no user */
 	const char *unit, *app; /* labels of who asked */
 	enum ds_kind kind;
 	enum ds_outcome outcome;

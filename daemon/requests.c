@@ -155,13 +155,16 @@ static void note_end(struct ds_request *request)
 	uint64_t first = request->first_output ? request->first_output : now;
 	bool is_done = request->outcome < DS_OUTCOME_CANCELLED;
 	uint64_t n_tokens = is_done ? request->usage.completion_tokens : request->n_pieces;
+	char owner[32];
 
 	counters->requests[kind][request->outcome]++;
 	ds_histogram_add(&counters->duration, now - request->arrived);
 	if (is_done && kind == DS_KIND_GENERATE)
 		ds_counters_settle_output(counters, request->n_pieces, n_tokens);
+	snprintf(owner, sizeof(owner), "uid:%u", request->user->uid);
 	ds_observe_request(&(struct ds_request_record){
 		.id = request->name,
+		.owner = owner,
 		.model = ds_model_get_config(request->model)->name,
 		.uid = request->user->uid,
 		.kind = kind,

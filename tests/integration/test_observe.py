@@ -70,12 +70,13 @@ def test_a_request_leaves_one_audit_record_with_its_numbers():
         assert record["DEEPSEEKD_REQUEST"] == response.getheader("x-request-id")
         assert record["DEEPSEEKD_MODEL"] == "null" and record["DEEPSEEKD_KIND"] == "generate"
         assert record["DEEPSEEKD_OUTCOME"] == "stop" and record["DEEPSEEKD_UID"] == ("0" if UNSHARE else str(os.getuid()))
+        assert record["DEEPSEEKD_OWNER"] == "uid:" + record["DEEPSEEKD_UID"]
         assert int(record["DEEPSEEKD_PROMPT_TOKENS"]) == usage["prompt_tokens"]
         assert int(record["DEEPSEEKD_COMPLETION_TOKENS"]) == usage["completion_tokens"] == 5
         assert int(record["DEEPSEEKD_CACHED_TOKENS"]) == usage["prompt_tokens_details"]["cached_tokens"] == 2
         assert all(int(record[f"DEEPSEEKD_{part}_USEC"]) >= 0 for part in ("QUEUE", "PREFILL", "DECODE"))
         assert record["PRIORITY"] == "6" and record["SYSLOG_IDENTIFIER"] == "deepseekd"
-        assert record["MESSAGE"].startswith(f"request {record['DEEPSEEKD_REQUEST']}: generate of uid")
+        assert record["MESSAGE"].startswith(f"request {record['DEEPSEEKD_REQUEST']}: generate of uid:")
         assert "deepseekd" not in daemon.log(), "what goes to the journal is not also written to stderr"
 
 
@@ -86,7 +87,7 @@ def test_a_request_that_ends_badly_says_how():
         daemon.post(CHAT, chat("long=1"))
         daemon.post(CHAT, chat("die=2 tokens=5"))
         outcomes = until("three records", lambda: len(daemon.entries("REQUEST_FAILED")) == 3 and daemon.entries("REQUEST_FAILED"))
-        assert [e["DEEPSEEKD_OUTCOME"] for e in outcomes][1:] == ["context_length_exceeded", "engine_died"]
+        assert [e["DEEPSEEKD_OUTCOME"] for e in outcomes] == ["invalid_request", "context_length_exceeded", "engine_died"]
         died = daemon.entry("ENGINE_DIED")
         assert died["DEEPSEEKD_MODEL"] == "null" and died["DEEPSEEKD_REASON"] and died["PRIORITY"] == "4"
 
@@ -102,6 +103,37 @@ def test_a_client_that_leaves_is_recorded_with_what_it_got():
         connection.close()
         record = daemon.entry("REQUEST_FAILED")
         assert record["DEEPSEEKD_OUTCOME"] == "cancelled" and int(record["DEEPSEEKD_COMPLETION_TOKENS"]) >= 1
+
+
+def test_every_request_leaves_exactly_one_record_however_it_ends():
+    with NullDaemon({**NULL, "parallel": 1}, config={"limits": {"queue": 2}}) as daemon:
+        ids = []
+
+        def ask(words):
+            connection, response = daemon.open("POST", CHAT, chat(words))
+            with contextlib.closing(connection):
+                response.read()
+            ids.append(response.getheader("x-request-id"))
+
+        connection, response = daemon.open("POST", CHAT, chat("tokens=100000 delay_us=1000", stream=True))
+        ids.append(response.getheader("x-request-id"))
+        daemon.wait_running(1)
+        threads = [threading.Thread(target=ask, args=["tokens=2"]) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        until("two wait and four are refused", lambda: daemon.log().count(": overloaded;") == 4)
+        connection.sock.shutdown(socket.SHUT_RDWR)
+        response.close()
+        connection.close()
+        for thread in threads:
+            thread.join()
+        for words in ("fail=1", "long=1", "die=1 tokens=9", "tokens=1", "tool=1"):
+            ask(words)
+        recorded = re.findall(r"^deepseekd: request (req-\w+): generate .* by null: (\w+);", daemon.log(), re.M)
+        assert sorted(i for i, _ in recorded) == sorted(ids)
+        outcomes = [o for _, o in recorded]
+        assert {o: outcomes.count(o) for o in outcomes} == {"overloaded": 4, "cancelled": 1, "stop": 3, "invalid_request": 1, "engine_died": 1,
+                                                            "context_length_exceeded": 1, "tool_calls": 1}
 
 
 @with_journal
@@ -137,7 +169,7 @@ def test_what_a_file_says_cannot_make_fields_of_its_own():
 def test_without_a_journal_the_record_is_a_line_and_a_level_hides_it():
     with NullDaemon() as daemon:
         daemon.post(CHAT, chat("tokens=3"))
-        assert re.search(r"^deepseekd: request req-\w+: generate of uid \d+ by null: stop; tokens \d+\+3, 2 cached; ", daemon.log(), re.M)
+        assert re.search(r"^deepseekd: request req-\w+: generate of uid:\d+ by null: stop; tokens \d+\+3, 2 cached; ", daemon.log(), re.M)
     with NullDaemon(config={"log": {"level": "notice"}}, environment={"JOURNAL_STREAM": "1:2"}) as daemon:
         daemon.post(CHAT, chat("tokens=3"))
         assert "request" not in daemon.log() and "deepseekd: deepseekd" in daemon.log()
