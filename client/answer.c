@@ -64,7 +64,7 @@ static int on_event(void *self, const char *data, size_t size, struct ds_error *
 		s->answer->ended = true;
 		return 0;
 	}
-	chunk = json_loadb(data, size, 0, &where);
+	chunk = json_loadb(data, size, JSON_ALLOW_NUL, &where);
 	if (!json_is_object(chunk)) {
 		json_decref(chunk);
 		return ds_fail(err, -EPROTO, "a chunk of the answer is not a JSON object");

@@ -55,6 +55,9 @@ void ds_doctor_models(struct ds_doctor *d)
 		if (strcmp(text(model, "state"), "failed") == 0)
 			ds_doctor_find(d, DS_HEALTH_FAIL, fix, "%s has failed: %s", text(model, "name"),
 				       text(model, "reason"));
+		else if (*text(model, "warning"))
+			ds_doctor_find(d, DS_HEALTH_WARN, "correct its file in models.d", "%s: %s", text(model, "name"),
+				       text(model, "warning"));
 		else
 			ds_doctor_find(d, DS_HEALTH_OK, NULL, "%s is %s", text(model, "name"), text(model, "state"));
 	}

@@ -283,7 +283,7 @@ int ds_http_call(struct ds_http *http, const char *method, const char *path, con
 	r = ds_http_perform(http, &e, 1, err);
 	if (r < 0)
 		return r;
-	answer = json_loadb(e.data ? e.data : "", e.size, JSON_REJECT_DUPLICATES, &where);
+	answer = json_loadb(e.data ? e.data : "", e.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
 	if (!json_is_object(answer)) {
 		json_decref(answer);
 		return ds_fail(err, -EPROTO, "%s %s: the answer is not a JSON object", method, path);

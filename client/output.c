@@ -59,6 +59,19 @@ int ds_table_print(const struct ds_table *t, bool legend, struct ds_error *err)
 	return 0;
 }
 
+const char *ds_output_context(char *text, size_t size, const json_t *model)
+{
+	json_int_t context = json_integer_value(json_object_get(model, "context"));
+	json_int_t own = json_integer_value(json_object_get(model, "context_limit"));
+
+	*text = '\0';
+	if (context > 0 && own > 0 && own != context)
+		snprintf(text, size, "%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT, context, own);
+	else if (context > 0)
+		snprintf(text, size, "%" JSON_INTEGER_FORMAT, context);
+	return text;
+}
+
 const char *ds_output_size(char *text, size_t size, double bytes)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};

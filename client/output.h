@@ -19,6 +19,9 @@ __attribute__((format(printf, 2, 3))) void ds_table_add(struct ds_table *t, cons
 /* Print to stdout, without the head unless @legend. */
 int ds_table_print(const struct ds_table *t, bool legend, struct ds_error *err);
 
+/* Of a model's object: "4096", "24576 of 131072" where the model's own limit is another; "" before it is known. */
+const char *ds_output_context(char *text, size_t size, const json_t *model);
+
 /* "1.5 MiB"; "" for 0. */
 const char *ds_output_size(char *text, size_t size, double bytes);
 

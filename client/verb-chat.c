@@ -155,6 +155,19 @@ static int run_command(struct chat *chat, const char *line, size_t size)
 	return help(chat);
 }
 
+/* @content as it goes back to the daemon, which takes no NUL in a text, though a model may write one. */
+static json_t *said_before(const json_t *content)
+{
+	const char *text = json_string_value(content);
+	size_t size = json_string_length(content), n = 0;
+	ds_cleanup(ds_freep) char *kept = malloc(size + 1);
+
+	for (size_t i = 0; kept && i < size; i++)
+		if (text[i])
+			kept[n++] = text[i];
+	return kept ? ds_answer_message("assistant", kept, n) : NULL;
+}
+
 /* A turn that fails is taken back, so that the next one begins where the last good one ended. */
 static int take_turn(struct chat *chat, const char *line, size_t size, struct ds_error *err)
 {
@@ -173,8 +186,7 @@ static int take_turn(struct chat *chat, const char *line, size_t size, struct ds
 		    : ds_fail(err, -ENOMEM, "no memory for the request");
 	ds_answer_printer_end(&printer);
 	if (r == 0 || (r == -EINTR && json_string_length(answer.content) > 0))
-		json_array_append_new(chat->messages, ds_answer_message("assistant", json_string_value(answer.content),
-									json_string_length(answer.content)));
+		json_array_append_new(chat->messages, said_before(answer.content));
 	else
 		json_array_remove(chat->messages, json_array_size(chat->messages) - 1);
 	return r;

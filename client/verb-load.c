@@ -95,7 +95,8 @@ static int load(struct ds_client *client, const void *options, char *const *args
 	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "load");
 	ds_cleanup(ds_json_freep) json_t *body = json_pack("{s:b}", "wait", 0);
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
-	char size[32], mapped_size[32], mapped[64] = "";
+	char size[32], mapped_size[32], mapped[64] = "", context[64];
+	const char *warning;
 	double n_mapped;
 	int r;
 
@@ -108,13 +109,16 @@ static int load(struct ds_client *client, const void *options, char *const *args
 		return r;
 	if (client->json)
 		return ds_output_json(model, false, err);
+	warning = json_string_value(json_object_get(model, "warning"));
 	n_mapped = json_number_value(json_object_get(model, "mapped_size"));
 	if (n_mapped > 0)
 		snprintf(mapped, sizeof(mapped), ", %s mapped",
 			 ds_output_size(mapped_size, sizeof(mapped_size), n_mapped));
-	fprintf(stderr, "%s is ready: %s in memory%s, context of %" JSON_INTEGER_FORMAT " tokens\n", args[0],
+	fprintf(stderr, "%s is ready: %s in memory%s, context of %s tokens\n", args[0],
 		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))), mapped,
-		json_integer_value(json_object_get(model, "context")));
+		ds_output_context(context, sizeof(context), model));
+	if (warning && *warning)
+		fprintf(stderr, "dsctl: warning: %s: %s\n", args[0], warning);
 	return 0;
 }
 

@@ -38,7 +38,8 @@ static void add_model(struct ds_table *t, const json_t *model)
 	const json_t *progress = json_object_get(model, "progress");
 	json_int_t total = number_of(progress, "total");
 	const char *state = text_of(model, "state");
-	char size[32];
+	const char *reason = text_of(model, "reason");
+	char size[32], context[64];
 
 	ds_table_add(t, "%s", text_of(model, "name"));
 	if (total > 0 && json_string_length(json_object_get(model, "reason")) == 0 &&
@@ -47,19 +48,20 @@ static void add_model(struct ds_table *t, const json_t *model)
 	else
 		ds_table_add(t, "%s", state);
 	ds_table_add(t, "%s", ds_output_size(size, sizeof(size), number_of(model, "image_size")));
+	ds_table_add(t, "%s", ds_output_context(context, sizeof(context), model));
 	ds_table_add(t, "%" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT, number_of(model, "kv_tokens_used"),
 		     number_of(model, "kv_tokens"));
 	ds_table_add(t, "%" JSON_INTEGER_FORMAT, number_of(model, "running"));
 	ds_table_add(t, "%" JSON_INTEGER_FORMAT, number_of(model, "waiting"));
 	ds_table_add(t, "%" JSON_INTEGER_FORMAT, number_of(model, "loads"));
 	ds_table_add(t, "%" JSON_INTEGER_FORMAT, number_of(model, "engine_starts"));
-	ds_table_add(t, "%s", text_of(model, "reason"));
+	ds_table_add(t, "%s", *reason ? reason : text_of(model, "warning"));
 }
 
 static int status(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
 {
-	static const char *const heads[] = {"MODEL",   "STATE", "MEMORY",  "KV TOKENS", "RUNNING",
-					    "WAITING", "LOADS", "ENGINES", "REASON"};
+	static const char *const heads[] = {"MODEL",   "STATE",   "MEMORY", "CONTEXT", "KV TOKENS",
+					    "RUNNING", "WAITING", "LOADS",  "ENGINES", "REASON"};
 	ds_cleanup(ds_table_deinit) struct ds_table t = {.n_columns = DS_ARRAY_SIZE(heads)};
 	ds_cleanup(ds_json_freep) json_t *answer = NULL;
 	const json_t *model;

@@ -50,7 +50,7 @@ const struct ds_key ds_model_keys[] = {
 	{"aliases", DS_KEY_NAMES, MODEL(aliases), "[]", 0, 0, NULL, "other names for it"},
 	{"preload", DS_KEY_BOOL, MODEL(preload), "false", 0, 0, NULL, "load at start"},
 	{"context", DS_KEY_INT, MODEL(context), "0", 0, 1 << 24, NULL,
-	 "tokens of a conversation (0: the model's own limit)"},
+	 "tokens of a conversation (0: the model's own limit, or as many as memory allows)"},
 	{"parallel", DS_KEY_INT, MODEL(parallel), "4", 1, DS_MAX_PARALLEL, NULL, "requests computed at the same time"},
 	{"residency", DS_KEY_CHOICE, MODEL(residency), "resident", 0, 0, "resident, mapped",
 	 "resident: weights lie packed in memory; mapped: the large ones stay in their files"},

@@ -74,6 +74,7 @@ static int on_failed(struct ds_engine *e, struct ds_message *m, struct ds_error 
 	if (message)
 		snprintf(e->refusal, sizeof(e->refusal), "%s", message);
 	json_decref(json);
+	ds_helper_expect_end(e->helper);
 	return message ? 0 : ds_fail(err, -EPROTO, "FAILED without a message");
 }
 

@@ -28,7 +28,7 @@ struct ds_helper {
 	int exit_status; /* once it is reaped; -1: a signal ended it */
 	int fd; /* channel or read end of its output; -1: closed */
 	struct event *readable, *writable;
-	struct event *grace; /* between the end of its channel and its own */
+	struct event *grace; /* between its last word, or the end of its channel, and its own */
 	struct pending *first, **last;
 	const struct ds_helper_events *events;
 	void *arg;
@@ -79,6 +79,12 @@ void ds_helper_kill(struct ds_helper *h, const char *reason)
 		snprintf(h->reason, sizeof(h->reason), "%s", reason);
 	if (h->pid > 0)
 		kill(h->pid, SIGKILL);
+}
+
+void ds_helper_expect_end(struct ds_helper *h)
+{
+	if (!event_pending(h->grace, EV_TIMEOUT, NULL))
+		event_add(h->grace, &(struct timeval){.tv_sec = GRACE_S});
 }
 
 int ds_helper_exit_status(const struct ds_helper *h)
@@ -137,14 +143,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		r = h->events->on_output ? read_output(h) : receive_one(h);
 	if (r < 0) {
 		close_channel(h);
-		event_add(h->grace, &(struct timeval){.tv_sec = GRACE_S});
+		ds_helper_expect_end(h);
 	}
 }
 
-/* A helper that has closed its channel and goes on living is of no use. */
+/* A helper that has nothing more to say and goes on living is of no use. */
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
-	ds_helper_kill(arg, "it closed its channel and did not exit");
+	ds_helper_kill(arg, "it had finished and did not exit");
 }
 
 static int send_now(struct ds_helper *h, struct pending *p)

@@ -37,6 +37,9 @@ void ds_helper_send(struct ds_helper *h, uint16_t type, uint64_t request, const 
 /* SIGKILL; on_exit follows with @reason if it is given. */
 void ds_helper_kill(struct ds_helper *h, const char *reason);
 
+/* It has said its last word: it is killed unless it exits within a few seconds. */
+void ds_helper_expect_end(struct ds_helper *h);
+
 /* In on_exit: the status it exited with, or -1. */
 int ds_helper_exit_status(const struct ds_helper *h);
 pid_t ds_helper_pid(const struct ds_helper *h);

@@ -1,6 +1,5 @@
 /* images.c - memfds of model images. */
 #include "images.h"
-#include "units.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -46,58 +45,4 @@ int ds_images_seal(int fd, struct ds_error *err)
 	if (reader < 0)
 		return ds_fail(err, -errno, "reopening the image read-only: %s", strerror(errno));
 	return reader;
-}
-
-/* What the kernel says could be used without swapping; 0 when it does not say. */
-static uint64_t available_memory(void)
-{
-	ds_cleanup(ds_closep) int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-	char text[1024];
-	const char *line;
-	ssize_t n;
-
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	line = strstr(text, "MemAvailable:");
-	return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024 : 0;
-}
-
-uint64_t ds_memory_need_sum(const struct ds_memory_need *need)
-{
-	uint64_t sum;
-
-	return __builtin_add_overflow(need->image, need->kv, &sum) || __builtin_add_overflow(sum, need->scratch, &sum)
-		       ? UINT64_MAX
-		       : sum;
-}
-
-/* "it needs 5.0 GiB of memory (weights 3.0 GiB, ...)". */
-static void format_need(char *out, size_t size, const struct ds_memory_need *need)
-{
-	char sum[32], image[32], mapped[32], kv[32], scratch[32];
-
-	snprintf(out, size, "it needs %s of memory (weights %s%s%s, KV cache of %llu x %llu tokens %s, scratch %s)",
-		 ds_units_format_size(sum, ds_memory_need_sum(need)), ds_units_format_size(image, need->image),
-		 need->mapped ? " besides mapped " : "", need->mapped ? ds_units_format_size(mapped, need->mapped) : "",
-		 (unsigned long long)need->parallel, (unsigned long long)need->context,
-		 ds_units_format_size(kv, need->kv), ds_units_format_size(scratch, need->scratch));
-}
-
-int ds_images_check_memory(const struct ds_memory_need *need, bool present, uint64_t held, uint64_t limit,
-			   struct ds_error *err)
-{
-	uint64_t size = ds_memory_need_sum(need), left = limit > held ? limit - held : 0;
-	uint64_t available = available_memory();
-	char text[192], all[32], taken[32];
-
-	format_need(text, sizeof(text), need);
-	if (size > left)
-		return ds_fail(err, -ENOMEM, "%s; limits.memory is %s, of which other models hold %s", text,
-			       ds_units_format_size(all, limit), ds_units_format_size(taken, held));
-	if (available && size - (present ? need->image : 0) > available)
-		return ds_fail(err, -ENOMEM, "%s; the machine has %s available", text,
-			       ds_units_format_size(all, available));
-	return 0;
 }

@@ -57,7 +57,7 @@ static int on_plan(struct ds_loading *l, struct ds_message *m, struct ds_error *
 		return ds_fail(err, -EPROTO, "a plan of %u bytes", m->size);
 	memcpy(&plan, m->data, sizeof(plan));
 	if (plan.mapped_size > plan.weights_size || plan.image_size < plan.weights_size - plan.mapped_size ||
-	    plan.image_size > (1ull << 50))
+	    plan.image_size > (1ull << 50) || plan.context == 0 || plan.context > UINT32_MAX)
 		return ds_fail(err, -EPROTO, "a plan that contradicts itself");
 	r = l->events->on_plan(l->arg, &plan, &refusal);
 	if (r == 0)
@@ -89,6 +89,7 @@ static int on_loaded(struct ds_loading *l, struct ds_message *m, struct ds_error
 	if (!json_is_object(l->loaded))
 		return ds_fail(err, -EPROTO, "LOADED is not a JSON object");
 	l->phase = PHASE_LOADED;
+	ds_helper_expect_end(l->helper);
 	if (json_array_size(json_object_get(l->loaded, "files")) > 0)
 		return ds_mapped_new(&l->mapped, &l->files, json_object_get(l->loaded, "files"), err);
 	return 0;
@@ -102,6 +103,7 @@ static int on_failed(struct ds_loading *l, struct ds_message *m, struct ds_error
 	if (message)
 		fail(l, message);
 	json_decref(json);
+	ds_helper_expect_end(l->helper);
 	return message ? 0 : ds_fail(err, -EPROTO, "FAILED without a message");
 }
 

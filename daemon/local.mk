@@ -5,6 +5,7 @@ daemon_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(EVENT_CFLAGS) $(SYSTEMD_C
 noinst_LIBRARIES += daemon/libdaemon.a
 daemon_libdaemon_a_SOURCES = \
 	daemon/access.c daemon/access.h \
+	daemon/budget.c daemon/budget.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
 	daemon/bus/manager.c \
 	daemon/bus/stream.c \

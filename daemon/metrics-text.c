@@ -15,8 +15,7 @@ struct target {
 	const struct ds_daemon *daemon;
 	struct ds_model *model; /* NULL: of a family of the daemon */
 	const char *name;       /* of the model */
-	struct ds_model_sizes sizes;
-	size_t n_running, n_waiting;
+	const json_t *said;     /* its object, as the status has it */
 };
 
 struct family {
@@ -134,6 +133,11 @@ static void requests(const struct target *t)
 		}
 }
 
+static uint64_t said(const struct target *t, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(t->said, key));
+}
+
 /* A family that is one number of a model. */
 #define OF_MODEL(function, suffix, value)                                                                              \
 	static void function(const struct target *t)                                                                   \
@@ -141,18 +145,18 @@ static void requests(const struct target *t)
 		number(t, suffix, value);                                                                              \
 	}
 
-OF_MODEL(running, "", t->n_running)
-OF_MODEL(waiting, "", t->n_waiting)
+OF_MODEL(running, "", said(t, "running"))
+OF_MODEL(waiting, "", said(t, "waiting"))
 OF_MODEL(prompt_tokens, "_total", ds_model_counters(t->model)->prompt_tokens)
 OF_MODEL(cached_tokens, "_total", ds_model_counters(t->model)->cached_tokens)
 OF_MODEL(completion_tokens, "_total", ds_model_counters(t->model)->completion_tokens)
-OF_MODEL(kv_capacity, "", t->sizes.kv_tokens)
-OF_MODEL(kv_used, "", t->sizes.kv_tokens_used)
-OF_MODEL(image, "", t->sizes.image)
-OF_MODEL(mapped, "", t->sizes.mapped)
-OF_MODEL(loads, "_total", t->sizes.n_loads)
+OF_MODEL(kv_capacity, "", said(t, "kv_tokens"))
+OF_MODEL(kv_used, "", said(t, "kv_tokens_used"))
+OF_MODEL(image, "", said(t, "image_size"))
+OF_MODEL(mapped, "", said(t, "mapped_size"))
+OF_MODEL(loads, "_total", said(t, "loads"))
 OF_MODEL(failures, "_total", ds_model_counters(t->model)->failures)
-OF_MODEL(engine_starts, "_total", t->sizes.n_engine_starts)
+OF_MODEL(engine_starts, "_total", said(t, "engine_starts"))
 OF_MODEL(engine_deaths, "_total", ds_model_counters(t->model)->engine_deaths)
 
 static void queue(const struct target *t)
@@ -213,19 +217,34 @@ static const struct family families[] = {
 	 engine_deaths},
 };
 
-static void write_models(struct target *t)
+static void write_models(struct target *t, const json_t *models)
 {
-	for (t->model = NULL; (t->model = ds_models_next(t->daemon->models, t->model));) {
+	size_t i = 0;
+
+	for (t->model = NULL; (t->model = ds_models_next(t->daemon->models, t->model)); i++) {
 		t->name = ds_model_get_config(t->model)->name;
-		ds_model_get_sizes(t->model, &t->sizes);
-		ds_requests_count(t->daemon->requests, t->model, &t->n_running, &t->n_waiting);
+		t->said = json_array_get(models, i);
 		t->family->of_model(t);
 	}
+}
+
+/* The objects of all models, in their order. */
+static json_t *describe_models(const struct ds_daemon *daemon)
+{
+	json_t *models = json_array();
+	size_t n_running, n_waiting;
+
+	for (struct ds_model *m = NULL; (m = ds_models_next(daemon->models, m));) {
+		ds_requests_count(daemon->requests, m, &n_running, &n_waiting);
+		json_array_append_new(models, ds_model_describe(m, n_waiting));
+	}
+	return models;
 }
 
 void ds_metrics_write(struct evbuffer *out, const struct ds_daemon *daemon)
 {
 	struct target t = {.out = out, .daemon = daemon};
+	ds_cleanup(json_decrefp) json_t *models = describe_models(daemon);
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(families); i++) {
 		const struct family *f = t.family = &families[i];
@@ -237,7 +256,7 @@ void ds_metrics_write(struct evbuffer *out, const struct ds_daemon *daemon)
 		if (f->of_daemon)
 			f->of_daemon(&t);
 		else
-			write_models(&t);
+			write_models(&t, models);
 	}
 	evbuffer_add_printf(out, "# EOF\n");
 }

@@ -1,5 +1,6 @@
 /* models.c - the registry of models and the life of each. */
 #include "models.h"
+#include "budget.h"
 #include "engines.h"
 #include "images.h"
 #include "loading.h"
@@ -34,7 +35,7 @@ struct ds_model {
 	const struct ds_model_config *next_mine;
 
 	enum ds_model_state state;
-	char reason[512];
+	char reason[512], warning[128];
 	struct ds_model_wait *waits;
 
 	struct ds_loading *loading;
@@ -118,6 +119,7 @@ static void drop_image(struct ds_model *model)
 	model->loaded = NULL;
 	model->mapped = ds_mapped_free(model->mapped);
 	model->kv_tokens = model->context = 0;
+	model->warning[0] = '\0';
 	model->load = (struct ds_engine_load){0};
 	model->n_barren = model->n_unready = 0;
 	event_del(model->timer);
@@ -200,7 +202,6 @@ static void on_ready(void *arg, const json_t *ready)
 	struct ds_model *model = arg;
 
 	model->kv_tokens = json_integer_value(json_object_get(ready, "kv_tokens"));
-	model->context = json_integer_value(json_object_get(ready, "context"));
 	model->n_unready = 0;
 	model->n_failures = 0;
 	if (model->state == DS_MODEL_LOADING)
@@ -271,8 +272,8 @@ static json_t *wishes(const struct ds_model *model)
 {
 	const struct ds_model_config *c = model->mine;
 
-	return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s}", "model", c->name, "precision", c->precision, "context",
-			 (json_int_t)c->context, "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
+	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s}", "model", c->name, "precision", c->precision,
+			 "parallel", (json_int_t)c->parallel, "kv_type", c->kv_type, "backend",
 			 c->backend, "dialect", c->dialect, "residency", c->residency);
 }
 
@@ -285,6 +286,7 @@ static void start_engine(struct ds_model *model)
 	ds_cleanup(ds_freep) int *fds = ds_mapped_descriptors(model->mapped, model->mine->path, model->image, &n_fds, &err);
 	int r = -ENOMEM;
 
+	json_object_set_new(map, "context", json_integer(model->context));
 	json_object_set(map, "sampling", model->mine->sampling);
 	json_object_set(map, "plugins", options);
 	if (argv && map && fds)
@@ -318,46 +320,35 @@ uint64_t ds_models_memory_held(const struct ds_models *models)
 	return held;
 }
 
-/* With a KV cache of @context tokens for each of the parallel requests. */
-static struct ds_memory_need memory_needed(const struct ds_model *model, uint64_t context)
-{
-	struct ds_memory_need need = {
-		.image = model->plan.image_size,
-		.scratch = model->plan.scratch_size,
-		.mapped = model->plan.mapped_size,
-		.context = context,
-		.parallel = (uint64_t)model->mine->parallel,
-	};
-
-	if (__builtin_mul_overflow(context, need.parallel, &need.kv) ||
-	    __builtin_mul_overflow(need.kv, model->plan.kv_size_per_token, &need.kv))
-		need.kv = UINT64_MAX;
-	return need;
-}
-
 /* @loaded: the image is in memory already, only what comes besides is still to be had. */
-static int claim(struct ds_model *model, uint64_t context, bool loaded, struct ds_error *err)
+static int claim(struct ds_model *model, bool loaded, struct ds_error *err)
 {
-	struct ds_memory_need need = memory_needed(model, context);
-	int r = ds_images_check_memory(&need, loaded, ds_models_memory_held(model->all) - model->held, model->config->memory,
-				       err);
+	struct ds_budget_need need;
+	const struct ds_budget_ask ask = {
+		.plan = &model->plan,
+		.context = (uint64_t)model->mine->context,
+		.parallel = (uint64_t)model->mine->parallel,
+		.limit = model->config->memory,
+		.held = ds_models_memory_held(model->all) - model->held,
+		.present = loaded,
+	};
+	int r = ds_budget_grant(&need, &ask, ds_budget_available(""), err);
 
-	if (r == 0)
-		model->held = ds_memory_need_sum(&need);
-	else
-		ds_observe_memory_refused(model->mine->name, ds_memory_need_sum(&need), err->text);
-	return r;
+	if (r < 0) {
+		ds_observe_memory_refused(model->mine->name, err->text);
+		return r;
+	}
+	model->held = ds_budget_need_sum(&need);
+	model->context = (int64_t)need.context;
+	return 0;
 }
 
 static int on_plan(void *arg, const struct ds_plan *plan, struct ds_error *err)
 {
 	struct ds_model *model = arg;
-	uint64_t context = (uint64_t)model->mine->context;
 
 	model->plan = *plan;
-	if (context == 0 || plan->context < context)
-		context = plan->context;
-	return claim(model, context, false, err);
+	return claim(model, false, err);
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)
@@ -368,22 +359,36 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
 	model->total = total;
 }
 
+/* What differs from what people expect: a configured context beyond the model's, or one that memory made shorter. */
+static void tell_of_context(struct ds_model *model)
+{
+	long long own = (long long)model->plan.context, wanted = (long long)model->mine->context;
+
+	model->warning[0] = '\0';
+	if (wanted > own)
+		snprintf(model->warning, sizeof(model->warning),
+			 "context: %lld is more than the model's own limit, %lld is used", wanted, own);
+	if (model->warning[0])
+		ds_log(LOG_WARNING, "model %s: %s", model->mine->name, model->warning);
+	else if (model->context < own && !wanted)
+		ds_log(LOG_NOTICE, "model %s: context %lld of %lld, as memory allows", model->mine->name,
+		       (long long)model->context, own);
+}
+
 /* The image is there: is there memory for the rest of it? Then start its engine. */
 static void take_image(struct ds_model *model, int image, const json_t *loaded, struct ds_mapped *mapped)
 {
-	json_int_t context = json_integer_value(json_object_get(loaded, "context"));
 	struct ds_error err;
 
 	model->image = image;
 	model->mapped = mapped;
 	model->loaded = json_deep_copy(loaded);
 	model->n_loads++;
-	if (model->mine->context > 0 && (context <= 0 || model->mine->context < context))
-		context = model->mine->context;
-	if (claim(model, (uint64_t)context, true, &err) < 0) {
+	if (claim(model, true, &err) < 0) {
 		failed(model, err.text);
 		return;
 	}
+	tell_of_context(model);
 	if (model->state == DS_MODEL_LOADING)
 		start_engine(model);
 	leave_when_idle(model);
@@ -547,16 +552,6 @@ struct ds_counters *ds_model_counters(struct ds_model *model)
 	return &model->counters;
 }
 
-void ds_model_get_sizes(const struct ds_model *model, struct ds_model_sizes *out)
-{
-	*out = (struct ds_model_sizes){.image = model->image >= 0 ? model->plan.image_size : 0,
-				       .mapped = model->image >= 0 ? model->plan.mapped_size : 0,
-				       .kv_tokens = (uint64_t)model->kv_tokens,
-				       .kv_tokens_used = model->load.kv_tokens_used,
-				       .n_loads = model->n_loads,
-				       .n_engine_starts = model->n_engine_starts};
-}
-
 /* A number or text that the loader said, or JSON null. */
 static json_t *said(const struct ds_model *model, const char *key)
 {
@@ -573,11 +568,11 @@ json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 	for (char **alias = model->mine->aliases; *alias; alias++)
 		json_array_append_new(aliases, json_string(*alias));
 	return json_pack(
-		"{s:s, s:o, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
+		"{s:s, s:o, s:s, s:s, s:s, s:s, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:I, s:I, "
 		"s:i, s:I}",
 		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", ds_model_state_names[model->state],
-		"reason", model->reason, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
-		"context", (json_int_t)context, "vocab", said(model, "vocab"), "architecture",
+		"reason", model->reason, "warning", model->warning, "progress", "done", (json_int_t)model->done, "total", (json_int_t)model->total,
+		"context", (json_int_t)context, "context_limit", said(model, "context"), "vocab", said(model, "vocab"), "architecture",
 		said(model, "architecture"), "dialect", said(model, "dialect"), "parameters", said(model, "parameters"),
 		"image_size", (json_int_t)(model->image >= 0 ? model->plan.image_size : 0), "mapped_size",
 		(json_int_t)(model->image >= 0 ? model->plan.mapped_size : 0), "loads",

@@ -25,11 +25,6 @@ enum ds_model_state {
 
 extern const char *const ds_model_state_names[];
 
-/* Bytes, tokens and counts of a model as it is now. */
-struct ds_model_sizes {
-	uint64_t image, mapped, kv_tokens, kv_tokens_used, n_loads, n_engine_starts;
-};
-
 /* What the requests of models need to know. */
 struct ds_models_events {
 	void (*on_change)(void *arg, struct ds_model *model); /* state, engine or slots: dispatch or fail what waits */
@@ -91,7 +86,6 @@ void ds_model_begin(struct ds_model *model);
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size);
 void ds_model_end(struct ds_model *model, bool finished);
 
-void ds_model_get_sizes(const struct ds_model *model, struct ds_model_sizes *out);
 struct ds_counters *ds_model_counters(struct ds_model *model); /* borrowed */
 
 /* The model's object of docs/architecture.md. @n_waiting: requests that wait in the broker. */

@@ -81,12 +81,11 @@ void ds_observe_model_state(const char *model, const char *state, const char *re
 		     failed ? ": " : "", failed ? reason : "");
 }
 
-void ds_observe_memory_refused(const char *model, uint64_t needed, const char *reason)
+void ds_observe_memory_refused(const char *model, const char *reason)
 {
 	struct fields f = {0};
 
 	add_text(&f, "DEEPSEEKD_MODEL", model);
-	add_number(&f, "DEEPSEEKD_NEEDED", needed);
 	add_text(&f, "DEEPSEEKD_REASON", reason);
 	ds_log_event(LOG_WARNING, DS_MESSAGE_MEMORY_REFUSED, f.list, "model %s: no memory for it: %s", model, reason);
 }

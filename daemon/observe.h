@@ -25,7 +25,7 @@ void ds_observe_request(const struct ds_request_record *record);
 
 /* @state: "loading", "ready", "unloading", "absent" or "failed", then with the @reason. */
 void ds_observe_model_state(const char *model, const char *state, const char *reason);
-void ds_observe_memory_refused(const char *model, uint64_t needed, const char *reason);
+void ds_observe_memory_refused(const char *model, const char *reason);
 void ds_observe_engine_died(const char *model, const char *reason);
 void ds_observe_plugin_refused(const char *plugin, const char *state, const char *reason);
 /* An event of the daemon itself: @message_id of message-ids.h. */

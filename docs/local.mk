@@ -1,3 +1,3 @@
-# Manual pages; architecture.md is for readers of the source.
+# Manual pages; the rest is for readers of the source.
 dist_man1_MANS = docs/dsctl.1
-EXTRA_DIST += docs/architecture.md
+EXTRA_DIST += docs/accuracy.md docs/architecture.md

@@ -1,8 +1,6 @@
 /* engine.c - from the MAP message to a model that can compute.
  *
- * The KV cache is sized for @parallel texts of @context tokens, but takes at most half of the memory that the image leaves:
- * pages are shared and given back, so fewer than that serve many requests, only not all of them at full length. Memory
- * that is reserved and never used is never touched. */
+ * The KV cache is sized for @parallel texts of @context tokens; memory that is reserved and never used is never touched. */
 #include "engine.h"
 #include "chain.h"
 #include "kv.h"
@@ -119,24 +117,16 @@ static int find_dialect(struct ds_engine *engine, const char *name, struct ds_er
 	return engine->dialect ? 0 : -ENOTSUP;
 }
 
-/* Pages of KV cache: what was asked for, within half of the memory that the image leaves. */
-static uint32_t choose_pages(const struct ds_engine *engine, uint64_t size_per_token)
+/* Pages of KV cache for @parallel texts of @context tokens. That there is memory for them is the broker's concern. */
+static int count_pages(struct ds_engine *engine, struct ds_error *err)
 {
-	uint64_t wanted = (uint64_t)ds_kv_pages(engine->context) * engine->parallel, affordable, memory, image_size;
+	uint64_t n = (uint64_t)ds_kv_pages(engine->context) * engine->parallel;
 
-	ds_image_data(engine->image, &image_size);
-	memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	memory = memory > image_size ? (memory - image_size) / 2 : 0;
-	affordable = memory / (size_per_token * DS_KV_PAGE_TOKENS);
-	if (affordable > UINT32_MAX / DS_KV_PAGE_TOKENS)
-		affordable = UINT32_MAX / DS_KV_PAGE_TOKENS;
-	if (affordable == 0)
-		affordable = 1;
-	if (wanted <= affordable)
-		return (uint32_t)wanted;
-	ds_plugins_host()->log(LOG_NOTICE, "memory for %llu tokens of KV cache instead of %u x %u",
-			       (unsigned long long)affordable * DS_KV_PAGE_TOKENS, engine->parallel, engine->context);
-	return (uint32_t)affordable;
+	if (n == 0 || n > UINT32_MAX / DS_KV_PAGE_TOKENS)
+		return ds_fail(err, -E2BIG, "a KV cache of %u x %u tokens, at most %u", engine->parallel,
+			       engine->context, UINT32_MAX);
+	engine->n_pages = (uint32_t)n;
+	return 0;
 }
 
 static int open_model(struct ds_engine *engine, const struct map_options *o, struct ds_error *err)
@@ -151,13 +141,11 @@ static int open_model(struct ds_engine *engine, const struct map_options *o, str
 		.max_rows = DS_STEP_PROMPT_ROWS + engine->parallel,
 		.max_logits = DS_STEP_LOGITS,
 	};
-	uint64_t kv_tokens;
-	int r;
+	int r = count_pages(engine, err);
 
-	engine->n_pages = setup.n_pages = choose_pages(engine, engine->arch->kv_size(engine->hparams, o->kv_dtype));
-	kv_tokens = (uint64_t)engine->n_pages * DS_KV_PAGE_TOKENS;
-	if (kv_tokens < engine->context)
-		engine->context = (uint32_t)kv_tokens;
+	if (r < 0)
+		return r;
+	setup.n_pages = engine->n_pages;
 	r = engine->arch->open(&engine->model, &setup, err);
 	if (r < 0)
 		engine->model = NULL;

@@ -8,9 +8,7 @@
  * are shared within one owner only, because a hit can be told from a miss by its time. Used by the compute thread alone. */
 #pragma once
 
-#include <deepseekd/base.h>
-
-#define DS_KV_PAGE_TOKENS 16u
+#include "message.h"
 
 struct ds_kv_cache;
 

@@ -170,12 +170,39 @@ static void take_evaluation(struct ds_sequence *s, uint32_t position, const floa
 		s->tokens[s->n_tokens++] = best_of(logits, vocab);
 }
 
+/* NaN and infinity are those with all bits of the exponent. */
+static bool are_numbers(const float *logits, uint32_t vocab)
+{
+	bool broken = false;
+
+	for (uint32_t i = 0; i < vocab; i++) {
+		uint32_t bits;
+
+		memcpy(&bits, &logits[i], sizeof(bits));
+		broken |= (bits & 0x7f800000) == 0x7f800000;
+	}
+	return !broken;
+}
+
+static void fail_for_numbers(struct ds_sequence *s)
+{
+	struct ds_failure failure;
+
+	ds_refuse(&failure, DS_INTERNAL, NULL,
+		  "the model computed what is no number (NaN or infinite): its weights are damaged");
+	ds_sequence_fail(s, &failure);
+}
+
 static void sample(struct ds_sequence *s, const float *logits, struct ds_candidate *scratch)
 {
 	uint32_t id;
 
 	if (s->n_tokens == s->max_tokens) { /* an echo, and nothing to follow */
 		finish(s, DS_FINISH_LENGTH);
+		return;
+	}
+	if (!are_numbers(logits, s->engine->hparams->vocab)) {
+		fail_for_numbers(s);
 		return;
 	}
 	id = ds_chain_pick(s->chain, logits, scratch);

@@ -18,6 +18,8 @@ int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, s
 			if (format->recognizes(files, n_files))
 				return format->describe(ds_plugins_host(), files, n_files, calls, err);
 		}
+	if (n_files == 1)
+		return ds_fail(err, -ENOTSUP, "%.128s: no format recognizes this file", files[0].name);
 	return ds_fail(err, -ENOTSUP, "no format recognizes the %zu files of the model%s%.128s", n_files,
 		       n_files ? ", the first being " : "", n_files ? files[0].name : "");
 }

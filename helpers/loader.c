@@ -29,7 +29,6 @@ struct loader {
 	struct ds_model_builder *builder;
 	const struct ds_backend_ops *backend;
 	const char *backend_name;
-	uint32_t context;
 	bool is_caller; /* dsctl asks, not the broker */
 };
 
@@ -43,11 +42,12 @@ static void loader_deinit(struct loader *l)
 	free(l->files);
 }
 
-static int parse(const struct ds_message *m, const char *what, json_t **out, struct ds_error *err)
+/* @flags: JSON_ALLOW_NUL where texts are bytes with a size; everywhere else they are C strings, and must not be cut. */
+static int parse(const struct ds_message *m, const char *what, size_t flags, json_t **out, struct ds_error *err)
 {
 	json_error_t error;
 
-	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+	*out = json_loadb((const char *)m->data, m->size, JSON_REJECT_DUPLICATES | flags, &error);
 	if (!json_is_object(*out))
 		return ds_fail(err, -EPROTO, "%s is not a JSON object: %s", what, *out ? "another value" : error.text);
 	return 0;
@@ -82,7 +82,7 @@ static int on_files(struct loader *l, struct ds_message *m, struct ds_error *err
 	ds_cleanup(json_decrefp) json_t *json = NULL;
 	struct ds_file *files;
 	const json_t *names;
-	int r = parse(m, "FILES", &json, err);
+	int r = parse(m, "FILES", 0, &json, err);
 
 	if (r < 0)
 		return r;
@@ -197,18 +197,16 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 {
 	const struct ds_image_writer *image = ds_model_builder_image(l->builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
-	json_int_t context = json_integer_value(json_object_get(load, "context"));
 	json_int_t parallel = json_integer_value(json_object_get(load, "parallel"));
 	struct ds_plan plan;
 
-	l->context = context > 0 && context < h->context ? (uint32_t)context : h->context;
 	plan = (struct ds_plan){
 		.weights_size = ds_image_writer_weights_size(image),
 		.mapped_size = ds_image_writer_mapped_size(image),
 		.kv_size_per_token = ds_loader_kv_size(h, precision, kv_type),
 		.scratch_size = ds_loader_scratch_size(h, parallel > 0 ? (uint64_t)parallel : 1),
 		.image_size = ds_image_writer_size(image),
-		.context = l->context,
+		.context = h->context,
 	};
 	return send(l, DS_MSG_PLAN, &plan, sizeof(plan), err);
 }
@@ -250,7 +248,7 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_decrefp) json_t *json = NULL;
 	struct wishes w = {"auto", "auto", "bf16", DS_PRECISION_FAST, false};
-	int r = parse(m, "LOAD", &json, err);
+	int r = parse(m, "LOAD", 0, &json, err);
 
 	if (r == 0)
 		r = read_wishes(json, &w, err);
@@ -300,7 +298,7 @@ static int send_loaded(struct loader *l, struct ds_error *err)
 		json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:o}", "architecture", h->architecture, "dialect",
 			  ds_image_writer_get_dialect(image), "tokenizer", ds_image_writer_has_vocabulary(image),
 			  "parameters", (json_int_t)ds_model_builder_parameters(l->builder), "context",
-			  (json_int_t)l->context, "vocab", (json_int_t)h->vocab, "backend", l->backend_name, "files", mapped_files(image));
+			  (json_int_t)h->context, "vocab", (json_int_t)h->vocab, "backend", l->backend_name, "files", mapped_files(image));
 	ds_cleanup(ds_freep) char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	if (!text)
@@ -337,7 +335,7 @@ static const struct {
 };
 
 /* What dsctl asks: one request, one answer. */
-static int on_request(struct loader *l, ds_request_function *function, struct ds_message *m, struct ds_error *err)
+static int on_request(struct loader *l, const struct ds_request_kind *kind, struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_decrefp) json_t *json = NULL, *answer = NULL;
 	ds_cleanup(ds_freep) char *text = NULL;
@@ -349,11 +347,11 @@ static int on_request(struct loader *l, ds_request_function *function, struct ds
 		.progress = send_progress,
 		.self = l,
 	};
-	int r = m->size > 0 ? parse(m, "the request", &json, err) : 0;
+	int r = m->size > 0 ? parse(m, "the request", kind->json_flags, &json, err) : 0;
 
 	request.json = json;
 	if (r == 0)
-		r = function(&request, &answer, err);
+		r = kind->function(&request, &answer, err);
 	if (r < 0)
 		return r;
 	text = json_dumps(answer, JSON_COMPACT);
@@ -367,7 +365,7 @@ static int on_request(struct loader *l, ds_request_function *function, struct ds
 
 static int dispatch(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
-	ds_request_function *request = ds_request_find(m->type);
+	const struct ds_request_kind *request = ds_request_find(m->type);
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(messages); i++)
 		if (messages[i].type == m->type && messages[i].phases & l->phase)

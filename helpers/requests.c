@@ -1,20 +1,18 @@
 /* requests.c - the table of what dsctl may ask. */
 #include "requests.h"
 
-static const struct {
-	uint16_t type;
-	ds_request_function *function;
-} requests[] = {
-	{DS_MSG_INSPECT, ds_request_inspect},
-	{DS_MSG_QUANTIZE, ds_request_quantize},
-	{DS_MSG_TOKENIZE, ds_request_tokenize},
-	{DS_MSG_RENDER, ds_request_render},
+/* Texts to tokenize are bytes of any kind; what is wrong with one in a conversation is said with its place. */
+static const struct ds_request_kind requests[] = {
+	{DS_MSG_INSPECT, ds_request_inspect, 0},
+	{DS_MSG_QUANTIZE, ds_request_quantize, 0},
+	{DS_MSG_TOKENIZE, ds_request_tokenize, JSON_ALLOW_NUL},
+	{DS_MSG_RENDER, ds_request_render, JSON_ALLOW_NUL},
 };
 
-ds_request_function *ds_request_find(uint16_t type)
+const struct ds_request_kind *ds_request_find(uint16_t type)
 {
 	for (size_t i = 0; i < DS_ARRAY_SIZE(requests); i++)
 		if (requests[i].type == type)
-			return requests[i].function;
+			return &requests[i];
 	return NULL;
 }

@@ -23,7 +23,13 @@ struct ds_request {
 /* On success *@answer is a new reference. The codes of failures mean what they do for a load (docs/architecture.md). */
 typedef int ds_request_function(const struct ds_request *request, json_t **answer, struct ds_error *err);
 
-/* The function of message @type; NULL: it is no request. */
-ds_request_function *ds_request_find(uint16_t type);
+struct ds_request_kind {
+	uint16_t type;
+	ds_request_function *function;
+	size_t json_flags; /* jansson's, for its payload */
+};
+
+/* The request that message @type is; NULL: it is none. */
+const struct ds_request_kind *ds_request_find(uint16_t type);
 
 ds_request_function ds_request_inspect, ds_request_quantize, ds_request_render, ds_request_tokenize;

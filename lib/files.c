@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -57,37 +58,6 @@ static int open_one(struct ds_files *files, int dir, const char *name, const cha
 	return 0;
 }
 
-static bool belongs(const struct dirent *entry)
-{
-	const char *dot = strrchr(entry->d_name, '.');
-
-	if (!strcmp(entry->d_name, "chat_template.jinja"))
-		return true;
-	return entry->d_name[0] != '.' && dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".json"));
-}
-
-static void closedirp(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
-static int open_directory(struct ds_files *files, const char *path, struct ds_error *err)
-{
-	ds_cleanup(closedirp) DIR *d = opendir(path);
-	struct dirent *entry;
-	int r = 0;
-
-	if (!d)
-		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
-	while (r == 0 && (entry = readdir(d)))
-		if (belongs(entry))
-			r = open_one(files, dirfd(d), entry->d_name, path, err);
-	if (r == 0 && files->n == 0)
-		r = ds_fail(err, -ENOENT, "%s: no *.safetensors or *.json in it", path);
-	return r;
-}
-
 /* The place of the number in PREFIX-00001-of-00003.gguf, and how many files there are; NULL: another name. */
 static const char *split_number(const char *path, unsigned *n_files)
 {
@@ -121,6 +91,92 @@ static int open_splits(struct ds_files *files, const char *path, const char *at,
 		}
 		r = open_one(files, AT_FDCWD, name, "", err);
 	}
+	return r;
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+	size_t size = strlen(name), end_size = strlen(end);
+
+	return name[0] != '.' && size > end_size && !strcmp(name + size - end_size, end);
+}
+
+static bool belongs(const char *name)
+{
+	return !strcmp(name, "chat_template.jinja") || ends_with(name, ".safetensors") || ends_with(name, ".json");
+}
+
+static void closedirp(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
+
+/* What a directory holds. A split GGUF is one model, named by its first part. */
+struct contents {
+	bool has_weights; /* a *.safetensors */
+	size_t n_models;
+	char least[NAME_MAX + 1], last[NAME_MAX + 1]; /* names of models, in order */
+	char part[NAME_MAX + 1];		      /* a later part of a split one */
+};
+
+static void look_at(struct contents *c, const char *name)
+{
+	unsigned n;
+	const char *number = split_number(name, &n);
+
+	if (ends_with(name, ".safetensors"))
+		c->has_weights = true;
+	if (!ends_with(name, ".gguf"))
+		return;
+	if (number && strncmp(number, "-00001-", strlen("-00001-")) != 0) {
+		snprintf(c->part, sizeof(c->part), "%s", name);
+		return;
+	}
+	if (c->n_models == 0 || strcmp(name, c->least) < 0)
+		snprintf(c->least, sizeof(c->least), "%s", name);
+	if (c->n_models == 0 || strcmp(name, c->last) > 0)
+		snprintf(c->last, sizeof(c->last), "%s", name);
+	c->n_models++;
+}
+
+/* The GGUF in a directory that holds no other weights: there must be one. */
+static int open_only(struct ds_files *files, const char *path, const struct contents *c, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *name = NULL;
+	const char *number;
+	unsigned n;
+
+	if (c->n_models > 1)
+		return ds_fail(err, -EINVAL, "%s: %zu GGUF models are in it, such as %s and %s; the path has to name one",
+			       path, c->n_models, c->least, c->last);
+	if (asprintf(&name, "%s/%s", path, c->n_models ? c->least : c->part) < 0) {
+		name = NULL;
+		return ds_fail(err, -ENOMEM, "no memory for the files of %s", path);
+	}
+	number = split_number(name, &n);
+	return number ? open_splits(files, name, number, n, err) : open_one(files, AT_FDCWD, name, "", err);
+}
+
+static int open_directory(struct ds_files *files, const char *path, struct ds_error *err)
+{
+	ds_cleanup(closedirp) DIR *d = opendir(path);
+	struct contents c = {0};
+	struct dirent *entry;
+	int r = 0;
+
+	if (!d)
+		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
+	while ((entry = readdir(d)))
+		look_at(&c, entry->d_name);
+	if (!c.has_weights && (c.n_models > 0 || c.part[0]))
+		return open_only(files, path, &c, err);
+	rewinddir(d);
+	while (r == 0 && (entry = readdir(d)))
+		if (belongs(entry->d_name))
+			r = open_one(files, dirfd(d), entry->d_name, path, err);
+	if (r == 0 && files->n == 0)
+		r = ds_fail(err, -ENOENT, "%s: no *.safetensors, *.json or *.gguf in it", path);
 	return r;
 }
 

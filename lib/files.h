@@ -14,8 +14,8 @@ struct ds_files {
 	size_t n;
 };
 
-/* Open the *.safetensors and *.json of the directory @path, all files of the set that a split GGUF @path belongs to
- * (PREFIX-00001-of-00003.gguf), or the one file @path. Links are followed, as in the cache of Hugging Face. Errors name
+/* Open the *.safetensors and *.json of the directory @path, or the one GGUF of a directory without *.safetensors; all files
+ * of the set that a split GGUF @path belongs to (PREFIX-00001-of-00003.gguf), or the one file @path. Links are followed, as in the cache of Hugging Face. Errors name
  * the file. */
 int ds_files_open(struct ds_files *files, const char *path, struct ds_error *err);
 void ds_files_deinit(struct ds_files *files);

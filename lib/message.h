@@ -15,6 +15,7 @@
 #define DS_MESSAGE_INLINE 65536u
 #define DS_MESSAGE_MAX (64u << 20) /* of a payload in a memfd */
 #define DS_MAX_PARALLEL 256u /* "parallel" of LOAD and MAP */
+#define DS_KV_PAGE_TOKENS 16u /* the KV cache of a text is whole pages of so many tokens */
 #define DS_MESSAGE_FDS 200	   /* descriptors a message, the memfd of a payload not counted */
 
 enum {
@@ -25,7 +26,7 @@ enum {
 enum ds_message_type {
 	/* broker -> loader */
 	DS_MSG_FILES = 1, /* JSON {"names": [...]}, one descriptor each, in order; repeated until all are sent */
-	DS_MSG_LOAD,	  /* JSON {"model", "precision", "context", "parallel", "kv_type", "backend", "dialect", "residency"}: begin */
+	DS_MSG_LOAD,	  /* JSON {"model", "precision", "parallel", "kv_type", "backend", "dialect", "residency"}: begin */
 	DS_MSG_GO,	  /* the memfd: fill it */
 	/* loader -> broker */
 	DS_MSG_PLAN,	 /* struct ds_plan */
@@ -42,7 +43,7 @@ enum ds_message_type {
 	DS_MSG_ANSWER = 24, /* JSON, as the request says */
 
 	/* broker -> engine */
-	DS_MSG_MAP = 32, /* the image, read-only, then the files it is mapped from; JSON as LOAD, and "sampling", "plugins" */
+	DS_MSG_MAP = 32, /* the image, read-only, then the files it is mapped from; JSON as LOAD, and "context", "sampling", "plugins" */
 	DS_MSG_GENERATE, /* request; JSON, see docs/architecture.md */
 	DS_MSG_EVALUATE, /* request; JSON {"tokens": [...], "chunks": [...], "greedy": N, "mtp": bool} */
 	DS_MSG_CANCEL,	 /* request; no answer */
@@ -64,7 +65,7 @@ struct ds_plan {
 	uint64_t kv_size_per_token; /* bytes, at the configured kv_type, all layers */
 	uint64_t scratch_size;	    /* bytes the engine needs besides */
 	uint64_t image_size;	    /* bytes of the memfd */
-	uint64_t context;	    /* tokens of a text at most: as asked for, or the model's own limit */
+	uint64_t context;	    /* tokens of a text at most: the model's own limit */
 };
 
 struct ds_progress {

@@ -386,7 +386,7 @@ static int stream_event(struct ds_answer *a, const struct ds_request_event *even
 		break;
 	case DS_EVENT_LOGPROBS:
 		json_decref(a->token_logprobs);
-		a->token_logprobs = json_loadb((const char *)event->data, event->size, 0, NULL);
+		a->token_logprobs = json_loadb((const char *)event->data, event->size, JSON_ALLOW_NUL, NULL);
 		return 0;
 	case DS_EVENT_FAILED:
 		ds_reply_add_sse(out, ds_reply_failure(event->data, event->size, &status));
@@ -484,7 +484,7 @@ static int gather(struct ds_answer *a, const struct ds_request_event *event)
 	switch (event->type) {
 	case DS_EVENT_LOGPROBS:
 		json_decref(*pending);
-		*pending = json_loadb((const char *)event->data, event->size, 0, NULL);
+		*pending = json_loadb((const char *)event->data, event->size, JSON_ALLOW_NUL, NULL);
 		a->size += LOGPROBS_GROW * event->size;
 		return json_is_array(*pending) ? 0 : -EPROTO;
 	case DS_EVENT_REASONING:

@@ -47,19 +47,20 @@ struct deepseek {
 /* ---- hyperparameters ---- */
 
 static const struct ds_limit limits[] = {
-	DS_LIMIT(q_lora, 0, 1u << 15),  DS_LIMIT(kv_lora, 1, 1u << 13), DS_LIMIT(qk_nope, 1, 1u << 10),
-	DS_LIMIT(qk_rope, 2, 1u << 10), DS_LIMIT(v_head, 1, 1u << 10),  DS_LIMIT(n_experts, 0, 1u << 12),
-	DS_LIMIT(n_mtp, 0, 8),
+	DS_LIMIT(q_lora, 0, DS_MAX_Q_LORA),   DS_LIMIT(kv_lora, 1, DS_MAX_KV_LORA),
+	DS_LIMIT(qk_nope, 1, DS_MAX_HEAD_DIM), DS_LIMIT(qk_rope, 2, DS_MAX_HEAD_DIM),
+	DS_LIMIT(v_head, 1, DS_MAX_HEAD_DIM),  DS_LIMIT(n_experts, 0, DS_MAX_EXPERTS),
+	DS_LIMIT(n_mtp, 0, DS_MAX_MTP),
 };
 
 static const struct ds_limit expert_limits[] = {
-	DS_LIMIT(n_experts_used, 1, 64),
-	DS_LIMIT(n_shared, 0, 64),
-	DS_LIMIT(moe_ff, 1, 1u << 16),
-	DS_LIMIT(first_dense, 0, 512),
+	DS_LIMIT(n_experts_used, 1, DS_MAX_EXPERTS_USED),
+	DS_LIMIT(n_shared, 0, DS_MAX_SHARED_EXPERTS),
+	DS_LIMIT(moe_ff, 1, DS_MAX_MOE_FF),
+	DS_LIMIT(first_dense, 0, DS_MAX_LAYERS),
 	DS_LIMIT(expert_scoring, DS_SCORING_SOFTMAX, DS_SCORING_SIGMOID),
-	DS_LIMIT(n_groups, 1, 1u << 12),
-	DS_LIMIT(n_groups_used, 1, 1u << 12),
+	DS_LIMIT(n_groups, 1, DS_MAX_EXPERTS),
+	DS_LIMIT(n_groups_used, 1, DS_MAX_EXPERTS),
 	DS_LIMIT(normalize_weights, 0, 1),
 };
 

@@ -28,7 +28,7 @@ struct llama {
 /* ---- hyperparameters ---- */
 
 static const struct ds_limit limits[] = {
-	DS_LIMIT(ff, 1, 1u << 18), DS_LIMIT(n_kv_heads, 1, 1024), DS_LIMIT(head_dim, 2, 1u << 10),
+	DS_LIMIT(ff, 1, DS_MAX_FF), DS_LIMIT(n_kv_heads, 1, DS_MAX_HEADS), DS_LIMIT(head_dim, 2, DS_MAX_HEAD_DIM),
 	DS_LIMIT(qkv_bias, 0, 1),  DS_LIMIT(qk_norm, 0, 1),       DS_LIMIT(n_experts, 0, 0),
 	DS_LIMIT(n_mtp, 0, 0),
 };

@@ -5,14 +5,13 @@
 
 #include <string.h>
 
-/* Wide enough for anything that was ever published, narrow enough that no product of two overflows 32 bits. */
 static const struct ds_limit limits[] = {
-	DS_LIMIT(vocab, 1, 1u << 20),
-	DS_LIMIT(hidden, 1, 1u << 15),
-	DS_LIMIT(n_layers, 1, DS_TRUNK_MAX_LAYERS),
-	DS_LIMIT(n_heads, 1, 1024),
-	DS_LIMIT(context, 1, 1u << 24),
-	DS_LIMIT(ff, 0, 1u << 18),
+	DS_LIMIT(vocab, 1, DS_MAX_VOCAB),
+	DS_LIMIT(hidden, 1, DS_MAX_HIDDEN),
+	DS_LIMIT(n_layers, 1, DS_MAX_LAYERS),
+	DS_LIMIT(n_heads, 1, DS_MAX_HEADS),
+	DS_LIMIT(context, 1, DS_MAX_CONTEXT),
+	DS_LIMIT(ff, 0, DS_MAX_FF),
 	DS_LIMIT(rope_scaling, DS_ROPE_PLAIN, DS_ROPE_DIVISORS),
 };
 

@@ -7,8 +7,7 @@
 #include "arch.h"
 
 /* Buffers an architecture may take: two caches a layer, and some dozens of activations. */
-#define DS_TRUNK_MAX_BUFFERS (2 * 512 + 64)
-#define DS_TRUNK_MAX_LAYERS 512
+#define DS_TRUNK_MAX_BUFFERS (2 * DS_MAX_LAYERS + 64)
 
 struct ds_swiglu {
 	struct ds_weight gate, up, down;

@@ -141,6 +141,25 @@ enum ds_expert_scoring {
 	DS_SCORING_SIGMOID, /* V3: groups by the sum of their two best, bias only for the choice */
 };
 
+/* The most that hyperparameters may be: wider than anything that was ever published, and narrow enough that no product of
+ * two overflows 32 bits. Formats refuse more where they can name the key; the engine checks it again. */
+#define DS_MAX_VOCAB (1u << 20)
+#define DS_MAX_HIDDEN (1u << 15)
+#define DS_MAX_LAYERS 512u
+#define DS_MAX_HEADS 1024u
+#define DS_MAX_HEAD_DIM (1u << 10) /* and the parts of MLA's heads */
+#define DS_MAX_CONTEXT (1u << 24)
+#define DS_MAX_FF (1u << 18)
+#define DS_MAX_Q_LORA (1u << 15)
+#define DS_MAX_KV_LORA (1u << 13)
+#define DS_MAX_EXPERTS (1u << 12)
+#define DS_MAX_EXPERTS_USED 64u
+#define DS_MAX_SHARED_EXPERTS 64u
+#define DS_MAX_MOE_FF (1u << 16)
+#define DS_MAX_MTP 8u
+#define DS_MIN_NORM_EPS 1e-12
+#define DS_MAX_NORM_EPS 0.1
+
 /* Plain data, stored in the image as it is: only fixed-size little-endian members, no padding that matters. */
 struct ds_hparams {
 	char architecture[32]; /* "deepseek", "llama" */

@@ -30,36 +30,36 @@ struct key {
 #define FIELD(member) offsetof(struct ds_hparams, member)
 
 static const struct key common_keys[] = {
-	{"context_length", COUNT, FIELD(context), 1, 1 << 30, REQUIRED},
-	{"embedding_length", COUNT, FIELD(hidden), 1, 1 << 20, REQUIRED},
-	{"block_count", COUNT, FIELD(n_layers), 1, 4096, REQUIRED},
-	{"feed_forward_length", COUNT, FIELD(ff), 1, 1 << 24, REQUIRED},
-	{"attention.head_count", COUNT, FIELD(n_heads), 1, 65536, REQUIRED},
-	{"attention.layer_norm_rms_epsilon", REAL, FIELD(norm_eps), 0, 1, REQUIRED},
+	{"context_length", COUNT, FIELD(context), 1, DS_MAX_CONTEXT, REQUIRED},
+	{"embedding_length", COUNT, FIELD(hidden), 1, DS_MAX_HIDDEN, REQUIRED},
+	{"block_count", COUNT, FIELD(n_layers), 1, DS_MAX_LAYERS, REQUIRED},
+	{"feed_forward_length", COUNT, FIELD(ff), 1, DS_MAX_FF, REQUIRED},
+	{"attention.head_count", COUNT, FIELD(n_heads), 1, DS_MAX_HEADS, REQUIRED},
+	{"attention.layer_norm_rms_epsilon", REAL, FIELD(norm_eps), DS_MIN_NORM_EPS, DS_MAX_NORM_EPS, REQUIRED},
 	{"rope.freq_base", REAL, FIELD(rope_theta), 2, 1e12, 10000},
 };
 
 static const struct key gqa_keys[] = {
-	{"attention.head_count_kv", COUNT, FIELD(n_kv_heads), 1, 65536, 0},
-	{"attention.key_length", COUNT, FIELD(head_dim), 2, 65536, 0},
+	{"attention.head_count_kv", COUNT, FIELD(n_kv_heads), 1, DS_MAX_HEADS, 0},
+	{"attention.key_length", COUNT, FIELD(head_dim), 2, DS_MAX_HEAD_DIM, 0},
 };
 
 static const struct key mla_keys[] = {
-	{"attention.q_lora_rank", COUNT, FIELD(q_lora), 0, 1 << 20, 0},
-	{"attention.kv_lora_rank", COUNT, FIELD(kv_lora), 1, 1 << 20, REQUIRED},
-	{"rope.dimension_count", COUNT, FIELD(qk_rope), 2, 65536, REQUIRED},
-	{"expert_count", COUNT, FIELD(n_experts), 0, 65536, 0},
-	{"nextn_predict_layers", COUNT, FIELD(n_mtp), 0, 64, 0},
+	{"attention.q_lora_rank", COUNT, FIELD(q_lora), 0, DS_MAX_Q_LORA, 0},
+	{"attention.kv_lora_rank", COUNT, FIELD(kv_lora), 1, DS_MAX_KV_LORA, REQUIRED},
+	{"rope.dimension_count", COUNT, FIELD(qk_rope), 2, DS_MAX_HEAD_DIM, REQUIRED},
+	{"expert_count", COUNT, FIELD(n_experts), 0, DS_MAX_EXPERTS, 0},
+	{"nextn_predict_layers", COUNT, FIELD(n_mtp), 0, DS_MAX_MTP, 0},
 };
 
 static const struct key expert_keys[] = {
-	{"expert_used_count", COUNT, FIELD(n_experts_used), 1, 65536, REQUIRED},
-	{"expert_shared_count", COUNT, FIELD(n_shared), 0, 4096, 0},
-	{"expert_feed_forward_length", COUNT, FIELD(moe_ff), 1, 1 << 24, REQUIRED},
+	{"expert_used_count", COUNT, FIELD(n_experts_used), 1, DS_MAX_EXPERTS_USED, REQUIRED},
+	{"expert_shared_count", COUNT, FIELD(n_shared), 0, DS_MAX_SHARED_EXPERTS, 0},
+	{"expert_feed_forward_length", COUNT, FIELD(moe_ff), 1, DS_MAX_MOE_FF, REQUIRED},
 	{"expert_weights_norm", BOOL, FIELD(normalize_weights), 0, 1, 0},
 	{"expert_weights_scale", REAL, FIELD(routed_scale), 0, 1e6, 1},
-	{"expert_group_count", COUNT, FIELD(n_groups), 0, 65536, 0},
-	{"expert_group_used_count", COUNT, FIELD(n_groups_used), 0, 65536, 0},
+	{"expert_group_count", COUNT, FIELD(n_groups), 0, DS_MAX_EXPERTS, 0},
+	{"expert_group_used_count", COUNT, FIELD(n_groups_used), 0, DS_MAX_EXPERTS, 0},
 };
 
 /* How experts are chosen where the file does not say: files are older than the keys. */
@@ -171,16 +171,16 @@ static int read_vocab(struct ds_gguf *g, struct ds_error *err)
 {
 	const struct ds_gguf_stored *t = ds_gguf_find(g, "token_embd.weight");
 	uint64_t vocab = t ? t->ne[1] : 0;
-	int r = ds_gguf_count(&g->parts[0], ds_gguf_name(g, "vocab_size").text, 1, 1 << 24, &vocab, err);
+	int r = ds_gguf_count(&g->parts[0], ds_gguf_name(g, "vocab_size").text, 1, DS_MAX_VOCAB, &vocab, err);
 
 	if (r < 0)
 		return r;
 	if (!t)
 		return ds_fail(err, -EINVAL, "%s: tensor token_embd.weight is missing%s", file(g).text,
 			       g->n_stored ? "" : ": a vocabulary, not a model");
-	if (vocab > 1 << 24)
-		return ds_fail(err, -EINVAL, "%s: tensor token_embd.weight has %" PRIu64 " rows, allowed: %d",
-			       file(g).text, vocab, 1 << 24);
+	if (vocab > DS_MAX_VOCAB)
+		return ds_fail(err, -EINVAL, "%s: tensor token_embd.weight has %" PRIu64 " rows, allowed: %u",
+			       file(g).text, vocab, DS_MAX_VOCAB);
 	g->hparams.vocab = (uint32_t)vocab;
 	return 0;
 }
@@ -258,7 +258,7 @@ static int read_mla_lengths(struct ds_gguf *g, struct ds_error *err)
 		return r;
 	if (k == 0 || v == 0)
 		return ds_fail(err, -EINVAL, "%s: %s is missing", file(g).text, k ? value.text : key.text);
-	if (k <= h->qk_rope || k > 2 * 65536 || v > 65536)
+	if (k <= h->qk_rope || k - h->qk_rope > DS_MAX_HEAD_DIM || v > DS_MAX_HEAD_DIM)
 		return ds_fail(err, -EINVAL,
 			       "%s: keys of %" PRIu64 " elements, %u of them rotated, and values of %" PRIu64,
 			       file(g).text, k, h->qk_rope, v);
@@ -347,7 +347,7 @@ static int read_experts(struct ds_gguf *g, struct ds_error *err)
 	if (r == 0)
 		r = read_scoring(g, (uint32_t)first_dense, err);
 	if (r == 0)
-		r = ds_gguf_count(&g->parts[0], dense.text, 0, 4096, &first_dense, err);
+		r = ds_gguf_count(&g->parts[0], dense.text, 0, DS_MAX_LAYERS, &first_dense, err);
 	if (r < 0)
 		return r;
 	h->first_dense = (uint32_t)first_dense;

@@ -299,7 +299,7 @@ static int find_arrays(struct reader *r, struct ds_error *err)
 		return ds_fail(err, -EINVAL,
 			       "%s: " KEY "token_type should be an array of i32 of %" PRIu64 ", one a token",
 			       file(r).text, r->tokens->count);
-	if (r->tokens->count > (r->g->architecture ? r->g->hparams.vocab : 1u << 24))
+	if (r->tokens->count > (r->g->architecture ? r->g->hparams.vocab : DS_MAX_VOCAB))
 		return ds_fail(err, -EINVAL, "%s: %" PRIu64 " tokens, but the embedding has %u rows", file(r).text,
 			       r->tokens->count, r->g->hparams.vocab);
 	r->kinds = kinds;

@@ -29,38 +29,38 @@ static const struct family {
 
 /* Defaults in the order of enum ds_family. */
 static const struct ds_key keys[] = {
-	{"vocab_size", DS_KEY_COUNT, FIELD(vocab), 1, 1 << 24, ALL(REQUIRED)},
-	{"hidden_size", DS_KEY_COUNT, FIELD(hidden), 1, 1 << 20, ALL(REQUIRED)},
-	{"num_hidden_layers", DS_KEY_COUNT, FIELD(n_layers), 1, 4096, ALL(REQUIRED)},
-	{"num_attention_heads", DS_KEY_COUNT, FIELD(n_heads), 1, 65536, ALL(REQUIRED)},
-	{"intermediate_size", DS_KEY_COUNT, FIELD(ff), 1, 1 << 24, ALL(REQUIRED)},
-	{"max_position_embeddings", DS_KEY_COUNT, FIELD(context), 1, 1 << 30, {2048, 4096, 2048, 32768, 32768}},
-	{"rms_norm_eps", DS_KEY_REAL, FIELD(norm_eps), 0, 1, ALL(1e-6)},
+	{"vocab_size", DS_KEY_COUNT, FIELD(vocab), 1, DS_MAX_VOCAB, ALL(REQUIRED)},
+	{"hidden_size", DS_KEY_COUNT, FIELD(hidden), 1, DS_MAX_HIDDEN, ALL(REQUIRED)},
+	{"num_hidden_layers", DS_KEY_COUNT, FIELD(n_layers), 1, DS_MAX_LAYERS, ALL(REQUIRED)},
+	{"num_attention_heads", DS_KEY_COUNT, FIELD(n_heads), 1, DS_MAX_HEADS, ALL(REQUIRED)},
+	{"intermediate_size", DS_KEY_COUNT, FIELD(ff), 1, DS_MAX_FF, ALL(REQUIRED)},
+	{"max_position_embeddings", DS_KEY_COUNT, FIELD(context), 1, DS_MAX_CONTEXT, {2048, 4096, 2048, 32768, 32768}},
+	{"rms_norm_eps", DS_KEY_REAL, FIELD(norm_eps), DS_MIN_NORM_EPS, DS_MAX_NORM_EPS, ALL(1e-6)},
 	{"rope_theta", DS_KEY_REAL, FIELD(rope_theta), 2, 1e12, ALL(10000)},
 };
 
 static const struct ds_key latent_keys[] = {
-	{"q_lora_rank", DS_KEY_COUNT, FIELD(q_lora), 0, 1 << 20, {1536, 1536}, true},
-	{"kv_lora_rank", DS_KEY_COUNT, FIELD(kv_lora), 1, 1 << 20, {512, 512}},
-	{"qk_nope_head_dim", DS_KEY_COUNT, FIELD(qk_nope), 1, 65536, {128, 128}},
-	{"qk_rope_head_dim", DS_KEY_COUNT, FIELD(qk_rope), 2, 65536, {64, 64}},
-	{"v_head_dim", DS_KEY_COUNT, FIELD(v_head), 1, 65536, {128, 128}},
-	{"n_routed_experts", DS_KEY_COUNT, FIELD(n_experts), 0, 65536, {0, 0}, true},
-	{"num_experts_per_tok", DS_KEY_COUNT, FIELD(n_experts_used), 0, 65536, {0, 8}, true},
-	{"n_shared_experts", DS_KEY_COUNT, FIELD(n_shared), 0, 4096, {0, 1}, true},
-	{"moe_intermediate_size", DS_KEY_COUNT, FIELD(moe_ff), 1, 1 << 24, {1407, 2048}},
-	{"first_k_dense_replace", DS_KEY_COUNT, FIELD(first_dense), 0, 1 << 20, {0, 3}},
-	{"n_group", DS_KEY_COUNT, FIELD(n_groups), 0, 65536, {0, 8}, true},
-	{"topk_group", DS_KEY_COUNT, FIELD(n_groups_used), 0, 65536, {0, 4}, true},
+	{"q_lora_rank", DS_KEY_COUNT, FIELD(q_lora), 0, DS_MAX_Q_LORA, {1536, 1536}, true},
+	{"kv_lora_rank", DS_KEY_COUNT, FIELD(kv_lora), 1, DS_MAX_KV_LORA, {512, 512}},
+	{"qk_nope_head_dim", DS_KEY_COUNT, FIELD(qk_nope), 1, DS_MAX_HEAD_DIM, {128, 128}},
+	{"qk_rope_head_dim", DS_KEY_COUNT, FIELD(qk_rope), 2, DS_MAX_HEAD_DIM, {64, 64}},
+	{"v_head_dim", DS_KEY_COUNT, FIELD(v_head), 1, DS_MAX_HEAD_DIM, {128, 128}},
+	{"n_routed_experts", DS_KEY_COUNT, FIELD(n_experts), 0, DS_MAX_EXPERTS, {0, 0}, true},
+	{"num_experts_per_tok", DS_KEY_COUNT, FIELD(n_experts_used), 0, DS_MAX_EXPERTS_USED, {0, 8}, true},
+	{"n_shared_experts", DS_KEY_COUNT, FIELD(n_shared), 0, DS_MAX_SHARED_EXPERTS, {0, 1}, true},
+	{"moe_intermediate_size", DS_KEY_COUNT, FIELD(moe_ff), 1, DS_MAX_MOE_FF, {1407, 2048}},
+	{"first_k_dense_replace", DS_KEY_COUNT, FIELD(first_dense), 0, DS_MAX_LAYERS, {0, 3}},
+	{"n_group", DS_KEY_COUNT, FIELD(n_groups), 0, DS_MAX_EXPERTS, {0, 8}, true},
+	{"topk_group", DS_KEY_COUNT, FIELD(n_groups_used), 0, DS_MAX_EXPERTS, {0, 4}, true},
 	{"norm_topk_prob", DS_KEY_BOOL, FIELD(normalize_weights), 0, 1, {0, 1}},
 	{"routed_scaling_factor", DS_KEY_REAL, FIELD(routed_scale), 0, 1e6, {1, 2.5}},
-	{"num_nextn_predict_layers", DS_KEY_COUNT, FIELD(n_mtp), 0, 64, {0, 1}, true},
+	{"num_nextn_predict_layers", DS_KEY_COUNT, FIELD(n_mtp), 0, DS_MAX_MTP, {0, 1}, true},
 };
 
 /* 0: as many as heads; hidden_size shared among the heads. */
 static const struct ds_key grouped_keys[] = {
-	{"num_key_value_heads", DS_KEY_COUNT, FIELD(n_kv_heads), 1, 65536, {0, 0, 0, 32, 32}, true},
-	{"head_dim", DS_KEY_COUNT, FIELD(head_dim), 2, 65536, {0, 0, 0, 0, 128}, true},
+	{"num_key_value_heads", DS_KEY_COUNT, FIELD(n_kv_heads), 1, DS_MAX_HEADS, {0, 0, 0, 32, 32}, true},
+	{"head_dim", DS_KEY_COUNT, FIELD(head_dim), 2, DS_MAX_HEAD_DIM, {0, 0, 0, 0, 128}, true},
 };
 
 #define LATENT (1u << DS_FAMILY_V2 | 1u << DS_FAMILY_V3)

@@ -1,7 +1,7 @@
 """How far the next-token distributions of quantised models are from those of the float32 model they were made from.
 
 For every token of a fixed pseudo-random text the Kullback-Leibler divergence D(reference || other) of the softmax of the
-logits, in nats; printed are its mean, median, 99th percentile and how often both hold the same token for the likeliest.
+logits, in nats, the reference in exact precision; printed are its mean, median, 99th percentile and how often both hold the same token for the likeliest.
 Each model is loaded alone into a daemon of this script's, and asked through `evaluate`. Logits that another engine gave
 for the same tokens (float32, little-endian, (tokens, vocab)) make a row of their own and ratios in the last column.
 
@@ -30,9 +30,9 @@ def write_tokens(path, vocab, n):
     random.permutation(vocab).astype(numpy.int32)[ids].tofile(path)
 
 
-def evaluate(path, tokens, options):
+def evaluate(path, tokens, precision, kv_type):
     """Logits (tokens, vocab) of one checkpoint; @tokens is (texts, length)."""
-    model = {"name": "measured", "path": str(pathlib.Path(path).resolve()), "precision": options.precision,
+    model = {"name": "measured", "path": str(pathlib.Path(path).resolve()), "precision": precision, "kv_type": kv_type,
              "context": tokens.shape[1], "parallel": 1}
     with Deepseekd(model) as daemon:
         daemon.load("measured")
@@ -77,15 +77,16 @@ def main():
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--length", type=int, default=256, help="tokens of a text")
     parser.add_argument("--precision", default="fast", choices=["fast", "exact"])
-    options = parser.parse_args()
+    parser.add_argument("--kv-type", default="bf16", choices=["f32", "f16", "bf16"])
+    options = parser.parse_intermixed_args()
     path = pathlib.Path(options.tokens_file)
     if not path.exists():
         write_tokens(path, options.vocab, options.texts * options.length)
     tokens = numpy.fromfile(path, numpy.int32).reshape(-1, options.length)
     peers = dict(peer.split("=", 1) for peer in options.peer)
-    reference = log_softmax(evaluate(options.reference, tokens, options))
+    reference = log_softmax(evaluate(options.reference, tokens, "exact", "f32"))
     for model in options.models:
-        ours = describe(pathlib.Path(model).name, reference, evaluate(model, tokens, options))
+        ours = describe(pathlib.Path(model).name, reference, evaluate(model, tokens, options.precision, options.kv_type))
         print()
         if model in peers:
             theirs = describe("  the other engine", reference, numpy.fromfile(peers[model], "<f4").reshape(reference.shape))

@@ -110,6 +110,9 @@ def test_logprobs_are_as_openai_writes_them(daemon):
     assert logprobs == {"content": [want], "reasoning_content": [want]}
     chunks = [c["choices"][0] for c in daemon.stream(CHAT, ask)]
     assert chunks[1]["logprobs"] == {"reasoning_content": [want]} and chunks[2]["logprobs"] == {"content": [want]}
+    answer = daemon.post(CHAT, chat("tokens=1 nul=1", logprobs=True))[1]["choices"][0]
+    assert answer["message"]["content"] == "\0t"
+    assert answer["logprobs"]["content"] == [{"token": "\0", "logprob": -0.5, "bytes": [0], "top_logprobs": []}]
 
 
 def test_a_completion_has_the_legacy_shape(daemon):
@@ -316,7 +319,8 @@ def test_status_has_everything(daemon):
     assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "memory", "models"}
     assert status["state"] == "running" and status["pid"] == daemon.process.pid
     assert set(status["models"][0]) == {
-        "name", "aliases", "path", "state", "reason", "progress", "context", "vocab", "architecture", "dialect", "parameters",
+        "name", "aliases", "path", "state", "reason", "warning", "progress", "context", "context_limit",
+        "vocab", "architecture", "dialect", "parameters",
         "image_size", "mapped_size", "loads", "engine_starts", "engine_pid", "kv_tokens", "kv_tokens_used", "running",
         "waiting", "tokens", "engine_deaths"}
 

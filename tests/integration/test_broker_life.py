@@ -133,6 +133,45 @@ def loader_pid(daemon):
     return next((int(pid) for pid in children if "ds-loader" in open(f"/proc/{pid}/cmdline").read()), None)
 
 
+def test_a_helper_that_has_failed_and_lives_on_is_killed():
+    """Its reason stands; nobody waits for it for longer than a few seconds."""
+    with NullDaemon({**NULL, "dialect": "refused"}) as daemon:
+        wish(daemon, fail="config.json: line 3", linger=True)
+        assert failure(daemon) == "config.json: line 3"
+        wish(daemon, linger=True)
+        assert "did not exit" in failure(daemon)
+        wish(daemon)
+        assert failure(daemon) == "there is no such dialect"
+
+
+def load_with_context(own, configured=0, **more):
+    """What the answer to load is where 64 MiB may be taken, at 1 KiB a token of the cache; and the log."""
+    model = {**NULL, "context": configured, **more}
+    with NullDaemon(model, config={"limits": {"memory": "64MiB"}}) as daemon:
+        daemon.write_model(model, context=own, kv=1024)
+        status, answer = daemon.post("/admin/v1/models/null/load", {})
+        return answer if status == 200 else answer["error"]["message"], daemon.log()
+
+
+def test_without_a_configured_context_the_largest_that_fits_is_taken():
+    model, _ = load_with_context(1000)
+    assert (model["context"], model["context_limit"], model["kv_tokens"]) == (1000, 1000, 4000)
+    model, log = load_with_context(131072)
+    # 64 MiB less 8 KiB of weights and scratch hold 1023 pages of 16 tokens for each of 4 texts
+    assert (model["context"], model["context_limit"], model["kv_tokens"]) == (16368, 131072, 4 * 16368)
+    assert model["warning"] == "" and "context 16368 of 131072" in log
+    refusal, _ = load_with_context(131072, parallel=32)
+    assert "KV cache of 32 x 4096 tokens 128.0 MiB" in refusal and "limits.memory is 64.0 MiB" in refusal
+
+
+def test_a_configured_context_fits_or_is_refused_and_is_never_cut_in_silence():
+    assert load_with_context(131072, 16000)[0]["context"] == 16000
+    assert "KV cache of 4 x 20000 tokens" in load_with_context(131072, 20000)[0]
+    model, log = load_with_context(1024, 20000)
+    assert model["context"] == 1024
+    assert model["warning"] == "context: 20000 is more than the model's own limit, 1024 is used" and model["warning"] in log
+
+
 def test_a_killed_loader_fails_the_model_and_the_next_load_works():
     with NullDaemon() as daemon:
         wish(daemon, delay_ms=60000)

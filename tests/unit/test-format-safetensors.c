@@ -615,7 +615,7 @@ static void configs_that_cannot_be_honoured_are_refused(void **state)
 		{"\"max_position_embeddings\": \"many\"", -EINVAL,
 		 "config.json: max_position_embeddings should be a whole number"},
 		{"\"max_position_embeddings\": 2.5", -EINVAL, "max_position_embeddings should be a whole number"},
-		{"\"max_position_embeddings\": -1", -EINVAL, "max_position_embeddings is -1, allowed: 1 to 1073741824"},
+		{"\"max_position_embeddings\": -1", -EINVAL, "max_position_embeddings is -1, allowed: 1 to 16777216"},
 		{"\"max_position_embeddings\": 99999999999", -EINVAL, "max_position_embeddings is 1e+11, allowed"},
 		{"\"max_position_embeddings\": 99999999999999999999", -EINVAL, "config.json: not valid JSON"},
 		{"\"rms_norm_eps\": true", -EINVAL, "rms_norm_eps should be a number"},

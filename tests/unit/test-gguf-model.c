@@ -150,7 +150,7 @@ static void models_that_cannot_be_honoured_are_refused(void **state)
 		const char *part;
 	} cases[] = {
 		{"llama.context_length", DS_GGUF_U32, 0, -EINVAL,
-		 "llama.context_length is 0, allowed: 1 to 1073741824"},
+		 "llama.context_length is 0, allowed: 1 to 16777216"},
 		{"llama.embedding_length", DS_GGUF_I32, 0xffffffff, -EINVAL,
 		 "llama.embedding_length is -1, allowed: 1 to"},
 		{"llama.block_count", DS_GGUF_F32, 0, -EINVAL, "llama.block_count should be a whole number, not f32"},

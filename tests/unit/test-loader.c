@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 
 #define LOAD                                                                                                           \
-	"{\"model\": \"m\", \"precision\": \"exact\", \"context\": 0, \"parallel\": 1, \"kv_type\": \"f32\","          \
+	"{\"model\": \"m\", \"precision\": \"exact\", \"parallel\": 1, \"kv_type\": \"f32\","                           \
 	" \"backend\": \"auto\", \"dialect\": \"auto\"}"
 
 enum { MAX_FILES = 8 };
@@ -400,7 +400,7 @@ static void files_may_come_in_several_messages(void **state)
 	assert_true(receive_plan(b).image_size > 0);
 }
 
-static void a_shorter_context_a_dialect_and_a_type_can_be_asked_for(void **state)
+static void a_dialect_and_a_type_can_be_asked_for(void **state)
 {
 	struct broker *b = *state;
 	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
@@ -410,15 +410,12 @@ static void a_shorter_context_a_dialect_and_a_type_can_be_asked_for(void **state
 
 	add_checkpoint(b);
 	send_files(b);
-	send_text(b, DS_MSG_LOAD,
-		  "{\"context\": 100, \"kv_type\": \"bf16\", \"dialect\": \"deepseek-r1\", \"backend\": \"cpu\"}", NULL, 0);
+	send_text(b, DS_MSG_LOAD, "{\"kv_type\": \"bf16\", \"dialect\": \"deepseek-r1\", \"backend\": \"cpu\"}", NULL, 0);
 	plan = receive_plan(b);
 	image = go(b, plan.image_size, &loaded);
 	h = ds_image_hparams(image);
 	assert_int_equal(plan.kv_size_per_token, (h->kv_lora + h->qk_rope) * h->n_layers * 2);
-	assert_int_equal(plan.context, 100);
 	assert_string_equal(ds_image_dialect(image), "deepseek-r1");
-	assert_int_equal(json_integer_value(json_object_get(loaded, "context")), 100);
 	assert_string_equal(json_string_value(json_object_get(loaded, "dialect")), "deepseek-r1");
 }
 
@@ -649,6 +646,12 @@ static void what_is_not_json_is_refused(void **state)
 	assert_failed(*state, "internal", "LOAD is not a JSON object");
 }
 
+static void a_text_with_a_nul_is_refused(void **state)
+{
+	send_text(*state, DS_MSG_LOAD, "{\"backend\": \"cpu\\u0000 or not\"}", NULL, 0);
+	assert_failed(*state, "internal", "LOAD is not a JSON object: \\u0000 is not allowed");
+}
+
 static void values_nobody_knows_are_refused(void **state)
 {
 	struct broker *b = *state;
@@ -757,7 +760,7 @@ int main(void)
 		TEST(a_checkpoint_becomes_an_image),
 		TEST(every_kind_of_tensor_is_where_the_engine_looks),
 		TEST(files_may_come_in_several_messages),
-		TEST(a_shorter_context_a_dialect_and_a_type_can_be_asked_for),
+		TEST(a_dialect_and_a_type_can_be_asked_for),
 		TEST(a_cache_of_grouped_queries_holds_keys_and_values),
 		TEST(a_mapped_model_stays_in_its_file),
 		TEST(a_dialect_there_is_not_is_refused_with_those_there_are),
@@ -776,6 +779,7 @@ int main(void)
 		TEST(a_name_comes_once),
 		TEST(a_pipe_is_no_file),
 		TEST(what_is_not_json_is_refused),
+		TEST(a_text_with_a_nul_is_refused),
 		TEST(values_nobody_knows_are_refused),
 		TEST(a_residency_nobody_knows_is_refused),
 		TEST(exact_keeps_its_cache_in_32_bits),
