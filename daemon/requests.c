@@ -298,12 +298,13 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 
 		if (!request)
 			return;
+		/* Before it is sent: the engine may run in our place, and be done before we see the clock again. */
+		request->begun = now_usec();
+		ds_histogram_add(&ds_model_counters(model)->queue, request->begun - request->arrived);
 		ds_model_begin(model);
 		ds_model_send(model, request->type, request->id, request->body, request->body_size);
 		stop_waiting(request);
 		request->state = RUNNING;
-		request->begun = now_usec();
-		ds_histogram_add(&ds_model_counters(model)->queue, request->begun - request->arrived);
 		request->user->served++; /* so that equals take turns; STARTED charges the prompt */
 	}
 }
