@@ -160,9 +160,11 @@ static int fail_by_status(const struct ds_exchange *e, struct ds_error *err)
 {
 	json_t *body = e->data ? json_loadb(e->data, e->size, 0, NULL) : NULL;
 	const char *message = json_string_value(json_object_get(json_object_get(body, "error"), "message"));
+	const char *code = json_string_value(json_object_get(json_object_get(body, "error"), "code"));
 	int r = -EREMOTEIO;
 
-	for (size_t i = 0; i < DS_ARRAY_SIZE(statuses); i++)
+	/* a model that failed is no reason to come again later, as other 503 are */
+	for (size_t i = 0; !(code && strcmp(code, "model_failed") == 0) && i < DS_ARRAY_SIZE(statuses); i++)
 		if (statuses[i].status == e->status)
 			r = statuses[i].result;
 	if (message)
@@ -325,4 +327,15 @@ char *ds_http_model_path(const char *name, const char *verb)
 char *ds_http_user_path(const char *name, const char *verb)
 {
 	return model_path("", name, verb);
+}
+
+char *ds_http_path(const char *folder, const char *name)
+{
+	char *escaped = curl_easy_escape(NULL, name, 0);
+	char *path = NULL;
+
+	if (escaped && asprintf(&path, "%s/%s", folder, escaped) < 0)
+		path = NULL;
+	curl_free(escaped);
+	return path;
 }

@@ -46,6 +46,8 @@ int ds_http_sleep(struct ds_http *http, int msec, struct ds_error *err);
 char *ds_http_model_path(const char *name, const char *verb);
 /* The same below "/v1", which everybody may ask. */
 char *ds_http_user_path(const char *name, const char *verb);
+/* "FOLDER/NAME" with NAME escaped, likewise. */
+char *ds_http_path(const char *folder, const char *name);
 
 static inline void ds_json_freep(json_t **json)
 {

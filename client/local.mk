@@ -2,11 +2,13 @@
 noinst_LIBRARIES += client/libdsctl.a
 client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
+	client/bus.c client/bus.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
 	client/doctor-daemon.c client/doctor.h \
 	client/doctor-machine.c \
 	client/doctor-models.c \
+	client/model.c client/model.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
 	client/program.c client/program.h \
@@ -16,6 +18,7 @@ client_libdsctl_a_SOURCES = \
 	client/verb-config.c \
 	client/verb-doctor.c \
 	client/verb-inspect.c \
+	client/verb-key.c \
 	client/verb-load.c \
 	client/verb-log.c \
 	client/verb-ls.c \
@@ -28,10 +31,10 @@ client_libdsctl_a_SOURCES = \
 	client/verb-top.c \
 	client/verb-verify.c \
 	client/verb.h
-client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
+client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \
 	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"'
 
 bin_PROGRAMS += dsctl
 dsctl_SOURCES = client/main.c
 dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
-dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS)
+dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS)

@@ -1,6 +1,7 @@
 /* main.c - dsctl: finds the verb, takes its options by its table, runs it, and turns what it returns into an exit code.
  *
- * dsctl knows only the daemon's public HTTP, and for files of its user's ds-loader. Data goes to the standard output, talk to the standard error. */
+ * dsctl knows only the daemon's public HTTP and D-Bus, and for files of its user's ds-loader. Data goes to the standard
+ * output, talk to the standard error. */
 #include "options.h"
 #include "output.h"
 
@@ -8,13 +9,13 @@
 #include <locale.h>
 #include <string.h>
 
-#define SYSTEM_SOCKET "/run/deepseekd/api.sock"
+static const char system_socket[] = "/run/deepseekd/api.sock";
 
 static const struct ds_verb *const verbs[] = {
-	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status, &ds_verb_ls,           &ds_verb_load,
-	&ds_verb_unload, &ds_verb_plugins, &ds_verb_verify, &ds_verb_inspect, &ds_verb_quantize,
-	&ds_verb_tokenize, &ds_verb_render,
-	&ds_verb_config_check, &ds_verb_top, &ds_verb_log, &ds_verb_doctor,
+	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status,       &ds_verb_ls,       &ds_verb_load,
+	&ds_verb_unload, &ds_verb_verify,  &ds_verb_inspect,      &ds_verb_quantize, &ds_verb_tokenize,
+	&ds_verb_render, &ds_verb_plugins, &ds_verb_config_check, &ds_verb_key_add,  &ds_verb_key_ls,
+	&ds_verb_key_rm,  &ds_verb_top,     &ds_verb_log,           &ds_verb_doctor,
 };
 
 /* The exit codes of the manual, EXIT STATUS; anything else is 1. */
@@ -33,15 +34,17 @@ static const struct {
 };
 
 struct globals {
-	const char *socket;
+	const char *socket, *bus;
 	struct ds_number timeout;
-	bool json, no_legend, help, version;
+	bool json, no_legend, no_ask_password, help, version;
 };
 
 #define GLOBAL(member) offsetof(struct globals, member)
 static const struct ds_flag global_flags[] = {
 	{"socket", 0, DS_FLAG_TEXT, GLOBAL(socket), "PATH",
 	 "the daemon's socket (else DEEPSEEKD_SOCKET, else the usual places)"},
+	{"bus", 0, DS_FLAG_TEXT, GLOBAL(bus), "BUS", "manage the daemon over D-Bus: system, an address, or none"},
+	{"no-ask-password", 0, DS_FLAG_BOOL, GLOBAL(no_ask_password), NULL, "ask for no password"},
 	{"json", 'j', DS_FLAG_BOOL, GLOBAL(json), NULL, "print JSON: one document, or one a line where it streams"},
 	{"no-legend", 0, DS_FLAG_BOOL, GLOBAL(no_legend), NULL, "print tables without their heads"},
 	{"timeout", 0, DS_FLAG_NUMBER, GLOBAL(timeout), "SECONDS", "give up on a request after this long"},
@@ -109,6 +112,21 @@ static size_t match(const char *name, char *const *args)
 	return n;
 }
 
+/* What people know from other programs. */
+static const struct {
+	const char *word, *verb;
+} others[] = {
+	{"ps", "status"}, {"list", "ls"}, {"show", "inspect"}, {"stop", "unload"}, {"convert", "quantize"},
+};
+
+static const char *nearest_verb(const char *word, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < DS_ARRAY_SIZE(others); i++)
+		if (strcmp(others[i].word, word) == 0)
+			return others[i].verb;
+	return ds_options_nearest(word, names, n);
+}
+
 static int find_verb(const struct ds_verb **out, char ***args, struct ds_error *err)
 {
 	const char *names[DS_ARRAY_SIZE(verbs)];
@@ -127,7 +145,7 @@ static int find_verb(const struct ds_verb **out, char ***args, struct ds_error *
 	for (size_t i = 0; i < DS_ARRAY_SIZE(verbs); i++)
 		if (strncmp(names[i], **args, strlen(**args)) == 0 && names[i][strlen(**args)] == ' ')
 			return ds_fail(err, -EINVAL, "%s: dsctl %s is what there is", **args, names[i]);
-	nearest = ds_options_nearest(**args, names, DS_ARRAY_SIZE(names));
+	nearest = nearest_verb(**args, names, DS_ARRAY_SIZE(names));
 	if (nearest)
 		return ds_fail(err, -EINVAL, "unknown verb %s; did you mean dsctl %s?", **args, nearest);
 	return ds_fail(err, -EINVAL, "unknown verb %s; dsctl --help lists them", **args);
@@ -143,7 +161,7 @@ static const char *default_socket(char *path, size_t size)
 		return named;
 	if (runtime && snprintf(path, size, "%s/deepseekd/api.sock", runtime) < (int)size && access(path, F_OK) == 0)
 		return path;
-	return SYSTEM_SOCKET;
+	return system_socket;
 }
 
 static int run_verb(const struct ds_verb *verb, const struct globals *globals, const void *options, char **args,
@@ -151,6 +169,8 @@ static int run_verb(const struct ds_verb *verb, const struct globals *globals, c
 {
 	ds_cleanup(ds_http_freep) struct ds_http *http = NULL;
 	struct ds_client client = {
+		.bus = globals->bus,
+		.no_ask_password = globals->no_ask_password,
 		.json = globals->json,
 		.legend = !globals->no_legend,
 		.timeout = globals->timeout.value,
@@ -174,6 +194,7 @@ static int run_verb(const struct ds_verb *verb, const struct globals *globals, c
 	if (r < 0)
 		return r;
 	client.http = http;
+	client.is_system = client.socket == system_socket;
 	return verb->run(&client, options, args, err);
 }
 

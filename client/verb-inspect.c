@@ -1,25 +1,10 @@
 /* verb-inspect.c - dsctl inspect: what a checkpoint is and what memory it would take. Nothing is loaded; no daemon
  * needs to be up. */
-#include "loader.h"
 #include "message.h"
+#include "model.h"
 #include "output.h"
-#include "verb.h"
 
 #include <string.h>
-
-/* The last component of @path, without .gguf. */
-static json_t *name_of(const char *path)
-{
-	size_t size = strlen(path), start;
-
-	while (size > 1 && path[size - 1] == '/')
-		size--;
-	for (start = size; start > 0 && path[start - 1] != '/'; start--)
-		;
-	if (size - start > 5 && memcmp(path + size - 5, ".gguf", 5) == 0)
-		size -= 5;
-	return json_stringn(path + start, size - start);
-}
 
 static const char *count(char *text, size_t size, double n)
 {
@@ -109,7 +94,7 @@ static int print(const json_t *model, struct ds_error *err)
 	ds_table_add(&t, "name");
 	ds_table_add(&t, "%s", text(model, "name", ""));
 	ds_table_add(&t, "architecture");
-	ds_table_add(&t, "%s, %.0f layers of %.0f", text(model, "architecture", ""), number(model, "layers"),
+	ds_table_add(&t, "%s, %.0f layers of %.0f", text(model, "family", ""), number(model, "layers"),
 		     number(model, "hidden"));
 	add_parameters(&t, model);
 	ds_table_add(&t, "files");
@@ -124,7 +109,7 @@ static int print(const json_t *model, struct ds_error *err)
 	if (text(model, "tokenizer", NULL))
 		ds_table_add(&t, "%s, %.0f tokens", text(model, "tokenizer", ""), number(model, "tokens"));
 	else
-		ds_table_add(&t, "none: token arrays only");
+		ds_table_add(&t, "none in its files: it takes token arrays only");
 	ds_table_add(&t, "dialect");
 	ds_table_add(&t, "%s", text(model, "dialect", "unknown: no chat"));
 	add_memory(&t, json_object_get(model, "memory"));
@@ -140,7 +125,7 @@ static int inspect(struct ds_client *client, const void *options, char *const *a
 	if (r < 0)
 		return r;
 	if (!json_string_value(json_object_get(model, "name")))
-		json_object_set_new(model, "name", name_of(args[0]));
+		json_object_set_new(model, "name", ds_model_name_of(args[0]));
 	return client->json ? ds_output_json(model, false, err) : print(model, err);
 }
 

@@ -1,7 +1,7 @@
 /* verb-load.c - dsctl load and dsctl unload. Loading is watched until the model is ready; an interrupt stops the
  * watching, the daemon goes on. */
+#include "bus.h"
 #include "output.h"
-#include "verb.h"
 
 #include <string.h>
 
@@ -90,9 +90,26 @@ static int watch(struct ds_client *client, const char *name, json_t **model, str
 		       reason && *reason ? reason : "the daemon gives no reason");
 }
 
-static int load(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
+/* By D-Bus, which answers when the model has settled. -ENOTCONN: by HTTP, please. */
+static int manage(struct ds_client *client, const char *method, const char *name, const char *state,
+		  struct ds_error *err)
 {
-	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "load");
+	ds_cleanup(ds_json_freep) json_t *answer = NULL;
+	int r = ds_bus_call(client, "Manager", method, (const char *const[]){name, NULL}, NULL, err);
+
+	if (r < 0)
+		return r;
+	if (!client->json) {
+		fprintf(stderr, "%s is %s\n", name, state);
+		return 0;
+	}
+	answer = json_pack("{s:s, s:s}", "name", name, "state", state);
+	return answer ? ds_output_json(answer, false, err) : ds_fail(err, -ENOMEM, "no memory");
+}
+
+static int load_by_http(struct ds_client *client, const char *name, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *path = ds_http_model_path(name, "load");
 	ds_cleanup(ds_json_freep) json_t *body = json_pack("{s:b}", "wait", 0);
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
 	char size[32], mapped_size[32], mapped[64] = "", context[64];
@@ -104,7 +121,7 @@ static int load(struct ds_client *client, const void *options, char *const *args
 		return ds_fail(err, -ENOMEM, "no memory for a request");
 	r = ds_http_call(client->http, "POST", path, body, &model, err);
 	if (r == 0)
-		r = watch(client, args[0], &model, err);
+		r = watch(client, name, &model, err);
 	if (r < 0)
 		return r;
 	if (client->json)
@@ -114,17 +131,24 @@ static int load(struct ds_client *client, const void *options, char *const *args
 	if (n_mapped > 0)
 		snprintf(mapped, sizeof(mapped), ", %s mapped",
 			 ds_output_size(mapped_size, sizeof(mapped_size), n_mapped));
-	fprintf(stderr, "%s is ready: %s in memory%s, context of %s tokens\n", args[0],
+	fprintf(stderr, "%s is ready: %s in memory%s, context of %s tokens\n", name,
 		ds_output_size(size, sizeof(size), json_number_value(json_object_get(model, "image_size"))), mapped,
 		ds_output_context(context, sizeof(context), model));
 	if (warning && *warning)
-		fprintf(stderr, "dsctl: warning: %s: %s\n", args[0], warning);
+		fprintf(stderr, "dsctl: warning: %s: %s\n", name, warning);
 	return 0;
 }
 
-static int unload(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
+static int load(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
 {
-	ds_cleanup(ds_freep) char *path = ds_http_model_path(args[0], "unload");
+	int r = manage(client, "LoadModel", args[0], "ready", err);
+
+	return r == -ENOTCONN ? load_by_http(client, args[0], err) : r;
+}
+
+static int unload_by_http(struct ds_client *client, const char *name, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) char *path = ds_http_model_path(name, "unload");
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
 	int r;
 
@@ -135,8 +159,15 @@ static int unload(struct ds_client *client, const void *options, char *const *ar
 		return r;
 	if (client->json)
 		return ds_output_json(model, false, err);
-	fprintf(stderr, "%s is %s\n", args[0], json_string_value(json_object_get(model, "state")) ?: "unloaded");
+	fprintf(stderr, "%s is %s\n", name, json_string_value(json_object_get(model, "state")) ?: "unloaded");
 	return 0;
+}
+
+static int unload(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
+{
+	int r = manage(client, "UnloadModel", args[0], "absent", err);
+
+	return r == -ENOTCONN ? unload_by_http(client, args[0], err) : r;
 }
 
 const struct ds_verb ds_verb_load = {

@@ -2,10 +2,9 @@
  *
  * The file comes to be without a name, or with one that nobody looks for, and gets its own when it is whole: whatever
  * goes wrong before leaves nothing of it. */
-#include "loader.h"
 #include "message.h"
+#include "model.h"
 #include "output.h"
-#include "verb.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -109,16 +108,8 @@ static void draw(void *self, uint64_t done, uint64_t total)
 
 static json_t *request_json(const char *type, const char *source)
 {
-	size_t size = strlen(source), start;
-	json_t *name;
+	json_t *name = ds_model_name_of(source);
 
-	while (size > 1 && source[size - 1] == '/')
-		size--;
-	for (start = size; start > 0 && source[start - 1] != '/'; start--)
-		;
-	if (size - start > 5 && memcmp(source + size - 5, ".gguf", 5) == 0)
-		size -= 5;
-	name = json_stringn(source + start, size - start);
 	return name ? json_pack("{s:s, s:o}", "type", type, "name", name) : json_pack("{s:s}", "type", type);
 }
 

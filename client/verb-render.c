@@ -3,10 +3,9 @@
  *
  * The conversation comes on the standard input as in a request to /v1/chat/completions: an array of messages, or an
  * object with "messages", "tools" and "thinking". The prompt is written as it is, without a line end of its own. */
-#include "loader.h"
 #include "message.h"
+#include "model.h"
 #include "output.h"
-#include "verb.h"
 
 #include <string.h>
 
@@ -25,23 +24,6 @@ static int read_conversation(json_t **out, struct ds_error *err)
 	return *out ? 0 : ds_fail(err, -ENOMEM, "no memory for the conversation");
 }
 
-/* What is there or has a slash is a path; any other word is the name of a model. */
-static int ask(struct ds_client *client, const char *name, const json_t *request, json_t **answer, struct ds_error *err)
-{
-	const struct ds_loader_call call = {.path = name, .request = DS_MSG_RENDER, .json = request};
-	ds_cleanup(ds_freep) char *path = NULL;
-
-	if (strchr(name, '/') || access(name, F_OK) == 0)
-		return ds_loader_run(&call, answer, err);
-	if (json_object_get(request, "dialect"))
-		return ds_fail(err, -EINVAL, "%s: a registered model has its dialect, only of a path it can be named",
-			       name);
-	path = ds_http_user_path(name, "render");
-	if (!path)
-		return ds_fail(err, -ENOMEM, "no memory for a path");
-	return ds_http_call(client->http, "POST", path, request, answer, err);
-}
-
 static int render(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
 {
 	ds_cleanup(ds_json_freep) json_t *request = NULL, *answer = NULL;
@@ -53,7 +35,10 @@ static int render(struct ds_client *client, const void *options, char *const *ar
 		return r;
 	if (o->dialect)
 		json_object_set_new(request, "dialect", json_string(o->dialect));
-	r = ask(client, args[0], request, &answer, err);
+	if (json_object_get(request, "dialect") && !ds_model_is_path(args[0]))
+		return ds_fail(err, -EINVAL, "%s: a registered model has its dialect, only of a path it can be named",
+			       args[0]);
+	r = ds_model_ask(client, args[0], DS_MSG_RENDER, "render", request, &answer, err);
 	if (r < 0)
 		return r;
 	if (client->json)

@@ -2,10 +2,9 @@
  *
  * Each line of the standard input is a text, answered by a line. With --json it is one document, an array of texts, which
  * can have line ends. Lines may hold any bytes: they travel one character a byte. */
-#include "loader.h"
 #include "message.h"
+#include "model.h"
 #include "output.h"
-#include "verb.h"
 
 #include <string.h>
 
@@ -138,20 +137,6 @@ static int print_lines(const json_t *list, bool decode, struct ds_error *err)
 	return 0;
 }
 
-/* What is there or has a slash is a path; any other word is the name of a model. */
-static int ask(struct ds_client *client, const char *name, const json_t *request, json_t **answer, struct ds_error *err)
-{
-	const struct ds_loader_call call = {.path = name, .request = DS_MSG_TOKENIZE, .json = request};
-	ds_cleanup(ds_freep) char *path = NULL;
-
-	if (strchr(name, '/') || access(name, F_OK) == 0)
-		return ds_loader_run(&call, answer, err);
-	path = ds_http_user_path(name, "tokenize");
-	if (!path)
-		return no_memory(err);
-	return ds_http_call(client->http, "POST", path, request, answer, err);
-}
-
 static int tokenize(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
 {
 	ds_cleanup(ds_json_freep) json_t *given = NULL, *request = NULL, *answer = NULL;
@@ -167,7 +152,7 @@ static int tokenize(struct ds_client *client, const void *options, char *const *
 			    !client->json);
 	if (!request)
 		return no_memory(err);
-	r = ask(client, args[0], request, &answer, err);
+	r = ds_model_ask(client, args[0], DS_MSG_TOKENIZE, "tokenize", request, &answer, err);
 	if (r < 0)
 		return r;
 	list = json_object_get(answer, o->decode ? "text" : "tokens");

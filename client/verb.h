@@ -30,6 +30,9 @@ struct ds_flag {
 struct ds_client {
 	struct ds_http *http;
 	const char *socket;
+	const char *bus;  /* --bus, or NULL */
+	bool is_system;   /* the socket is the system's, and nobody named it */
+	bool no_ask_password;
 	bool json;      /* print JSON */
 	bool legend;    /* print the heads of tables */
 	double timeout; /* seconds; 0: none */
@@ -49,4 +52,4 @@ struct ds_verb {
 
 extern const struct ds_verb ds_verb_status, ds_verb_ls, ds_verb_load, ds_verb_unload, ds_verb_run, ds_verb_chat,
 	ds_verb_plugins, ds_verb_config_check, ds_verb_verify, ds_verb_inspect, ds_verb_tokenize, ds_verb_quantize,
-	ds_verb_render, ds_verb_top, ds_verb_log, ds_verb_doctor;
+	ds_verb_render, ds_verb_key_add, ds_verb_key_ls, ds_verb_key_rm, ds_verb_top, ds_verb_log, ds_verb_doctor;

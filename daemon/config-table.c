@@ -22,6 +22,12 @@ const struct ds_key ds_config_keys[] = {
 	{"listen.group", DS_KEY_TEXT, CONFIG(group), "\"\"", 0, 0, NULL, "group of the socket (empty: leave it)"},
 	{"listen.metrics", DS_KEY_PATH, CONFIG(metrics), "\"\"", 0, 0, NULL,
 	 "a socket for OpenMetrics, GET /metrics (empty: none)"},
+	{"listen.tcp", DS_KEY_ADDRESS, CONFIG(tcp), "\"\"", 0, 0, NULL,
+	 "address and port for clients with an API key, such as 127.0.0.1:11500 (empty: none)"},
+	{"listen.tcp_hosts", DS_KEY_NAMES, CONFIG(tcp_hosts), "[]", 0, 0, NULL,
+	 "names by which they may call this machine, besides localhost and the address"},
+	{"listen.tcp_clients", DS_KEY_INT, CONFIG(tcp_clients), "64", 1, 65536, NULL,
+	 "connections by TCP; more wait to be accepted"},
 	{"listen.max_body", DS_KEY_SIZE, CONFIG(max_body), "4MiB", 1024, 64 * MIB, NULL, "largest body of a request"},
 	{"listen.max_clients", DS_KEY_INT, CONFIG(max_clients), "1024", 1, 65536, NULL,
 	 "connections, of which one user has three quarters at most; more wait to be accepted"},
@@ -30,6 +36,12 @@ const struct ds_key ds_config_keys[] = {
 	{"limits.memory", DS_KEY_MEMORY, CONFIG(memory), "80%", MIB, 1e18, NULL,
 	 "for all models: a size, or a part of the machine's memory"},
 	{"limits.queue", DS_KEY_INT, CONFIG(queue), "256", 0, 32768, NULL, "requests that may wait, of all users"},
+	{"limits.per_user.parallel", DS_KEY_INT, CONFIG(user_parallel), "0", 0, 65536, NULL,
+	 "requests of one user that run at the same time (0: as many as fit)"},
+	{"limits.per_user.queue", DS_KEY_INT, CONFIG(user_queue), "0", 0, 32768, NULL,
+	 "requests of one user that wait (0: as limits.queue)"},
+	{"limits.per_user.max_tokens", DS_KEY_INT, CONFIG(max_tokens), "0", 0, 1 << 24, NULL,
+	 "tokens that one request generates at most (0: as the model's context)"},
 	{"limits.stall_timeout", DS_KEY_DURATION, CONFIG(stall_usec), "60s", 1, 86400, NULL,
 	 "a client that takes no output for so long is given up"},
 	{"plugins.dir", DS_KEY_PATH, CONFIG(plugin_dir), "\"\"", 0, 0, NULL,
@@ -39,6 +51,10 @@ const struct ds_key ds_config_keys[] = {
 	 NULL,
 	 "plugins that helpers open, samplers in the order of the chain"},
 	{"plugins.options", DS_KEY_TABLES, CONFIG(plugin_options), "{}", 0, 0, NULL, "{PLUGIN: {OPTION: value}}"},
+	{"access.users", DS_KEY_USERS, CONFIG(users), "[\"*\"]", 0, 0, NULL,
+	 "users who may use models, by name or number"},
+	{"access.groups", DS_KEY_GROUPS, CONFIG(groups), "[]", 0, 0, NULL, "groups whose members may"},
+	{"access.keys", DS_KEY_KEYS, CONFIG(keys), "[\"*\"]", 0, 0, NULL, "names of API keys that may"},
 	{"log.level", DS_KEY_CHOICE, CONFIG(log_level), "info", 0, 0, "error, warning, notice, info, debug",
 	 "what is logged"},
 	{0},
@@ -58,6 +74,10 @@ const struct ds_key ds_model_keys[] = {
 	{"precision", DS_KEY_CHOICE, MODEL(precision), "fast", 0, 0, "fast, exact", "exact: float32 throughout"},
 	{"kv_type", DS_KEY_CHOICE, MODEL(kv_type), "bf16", 0, 0, "f32, f16, bf16", "numbers of the KV cache"},
 	{"dialect", DS_KEY_NAME, MODEL(dialect), "auto", 0, 0, NULL, "entry of a dialect plugin, or auto"},
+	{"access.users", DS_KEY_USERS, MODEL(users), "[]", 0, 0, NULL,
+	 "users who may use it (without access: as deepseekd.yaml says)"},
+	{"access.groups", DS_KEY_GROUPS, MODEL(groups), "[]", 0, 0, NULL, "groups whose members may"},
+	{"access.keys", DS_KEY_KEYS, MODEL(keys), "[]", 0, 0, NULL, "names of API keys that may"},
 	{"sampling", DS_KEY_VALUES, MODEL(sampling), "{}", 0, 0, NULL, "defaults of the samplers' options"},
 	{0},
 };
@@ -196,6 +216,16 @@ static int fill_text(void *at, const struct ds_key *key, const struct ds_yaml *n
 	return put_text(at, node->text);
 }
 
+static int fill_address(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p)
+{
+	struct sockaddr_storage address;
+	socklen_t size;
+
+	if (node->kind != DS_YAML_TEXT || (node->text[0] && ds_units_address(node->text, &address, &size) < 0))
+		return wrong(p, node, key, "not an address", "an address in numbers and a port, such as 127.0.0.1:11500");
+	return put_text(at, node->text);
+}
+
 static int fill_path(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p)
 {
 	char path[PATH_MAX];
@@ -316,6 +346,22 @@ static int fill_values(void *at, const struct ds_key *key, const struct ds_yaml 
 	return 0;
 }
 
+static int fill_who(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p)
+{
+	enum ds_who_kind kind = key->type == DS_KEY_USERS    ? DS_WHO_USERS
+				: key->type == DS_KEY_GROUPS ? DS_WHO_GROUPS
+							     : DS_WHO_KEYS;
+	const struct ds_yaml *bad;
+
+	if (node->kind != DS_YAML_LIST)
+		return wrong(p, node, key, "not a list", ds_who_rule);
+	bad = ds_who_bad_item(kind, node);
+	if (bad)
+		return wrong(p, bad, key, "not a name", ds_who_rule);
+	ds_who_deinit(at);
+	return ds_who_fill(at, kind, node);
+}
+
 typedef int fill_fn(void *at, const struct ds_key *key, const struct ds_yaml *node, struct ds_problems *p);
 
 static fill_fn *const fills[] = {
@@ -323,7 +369,8 @@ static fill_fn *const fills[] = {
 	[DS_KEY_MEMORY] = fill_size,   [DS_KEY_DURATION] = fill_duration, [DS_KEY_MODE] = fill_mode,
 	[DS_KEY_TEXT] = fill_text,     [DS_KEY_NAME] = fill_text,         [DS_KEY_PATH] = fill_path,
 	[DS_KEY_CHOICE] = fill_choice, [DS_KEY_NAMES] = fill_names,       [DS_KEY_VALUES] = fill_values,
-	[DS_KEY_TABLES] = fill_values,
+	[DS_KEY_TABLES] = fill_values, [DS_KEY_USERS] = fill_who,         [DS_KEY_GROUPS] = fill_who,
+	[DS_KEY_KEYS] = fill_who,      [DS_KEY_ADDRESS] = fill_address,
 };
 
 /* Optimal string alignment would be finer; letters inserted, dropped and changed are what people do. */
@@ -377,7 +424,7 @@ static void unknown_key(const struct ds_key *keys, const char *path, size_t pref
 			names[n++] = k->name;
 	nearest = ds_config_nearest(path, names);
 	if (!nearest) { /* perhaps the name of a whole section */
-		static const char *const sections[] = {"listen", "limits", "plugins", "log", NULL};
+		static const char *const sections[] = {"listen", "limits", "plugins", "access", "log", NULL};
 
 		nearest = keys == ds_config_keys ? ds_config_nearest(path, sections) : NULL;
 	}
@@ -478,6 +525,7 @@ void ds_config_clear(void *base, const struct ds_key *keys)
 		case DS_KEY_NAME:
 		case DS_KEY_PATH:
 		case DS_KEY_CHOICE:
+		case DS_KEY_ADDRESS:
 			free(*(char **)at);
 			*(char **)at = NULL;
 			break;
@@ -488,6 +536,11 @@ void ds_config_clear(void *base, const struct ds_key *keys)
 		case DS_KEY_TABLES:
 			json_decref(*(json_t **)at);
 			*(json_t **)at = NULL;
+			break;
+		case DS_KEY_USERS:
+		case DS_KEY_GROUPS:
+		case DS_KEY_KEYS:
+			ds_who_deinit(at);
 			break;
 		default:
 			break;

@@ -379,11 +379,37 @@ struct ds_config *ds_config_unref(struct ds_config *config)
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b)
 {
 	json_t *left = ds_config_to_json(a->tree), *right = ds_config_to_json(b->tree);
-	bool same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
+	bool same;
 
+	json_object_del(left, "access"); /* who may use it changes nothing of what is loaded */
+	json_object_del(right, "access");
+	same = left && right && json_equal(left, right) && !strcmp(a->path, b->path);
 	json_decref(left);
 	json_decref(right);
 	return same;
+}
+
+static void warn_access(const struct ds_yaml *tree, struct ds_problems *warnings)
+{
+	const struct ds_yaml *access = ds_yaml_get(tree, "access");
+
+	if (!access)
+		return;
+	ds_who_warn(DS_WHO_USERS, ds_yaml_get(access, "users"), "access.users", warnings);
+	ds_who_warn(DS_WHO_GROUPS, ds_yaml_get(access, "groups"), "access.groups", warnings);
+}
+
+void ds_config_warn(const struct ds_config *config, struct ds_problems *warnings)
+{
+	const struct ds_yaml *listen = ds_yaml_get(config->tree, "listen");
+	gid_t gid;
+
+	warn_access(config->tree, warnings);
+	if (config->group[0] && !ds_who_group(config->group, &gid))
+		ds_problem(warnings, ds_yaml_get(listen, "group"), "listen.group", "there is no group \"%.100s\"",
+			   config->group);
+	for (size_t i = 0; i < config->n_models; i++)
+		warn_access(config->models[i].tree, warnings);
 }
 
 static bool option_fits(const json_t *option, const struct ds_yaml *node, char allowed[96])
@@ -452,6 +478,35 @@ static bool is_listed(char **names, const char *name)
 	return false;
 }
 
+/* Does a plugin of @kind offer what the model names by the key of that name? */
+static void check_entry(const json_t *catalog, const char *kind, const struct ds_yaml *model,
+			struct ds_problems *problems)
+{
+	const struct ds_yaml *node = ds_yaml_get(model, kind);
+	char allowed[200] = "auto";
+	size_t used = strlen(allowed), p, e;
+	const json_t *plugin, *entry;
+
+	if (!node || !node->text || !strcmp(node->text, "auto"))
+		return;
+	json_array_foreach (catalog, p, plugin) {
+		const char *is = json_string_value(json_object_get(plugin, "kind"));
+
+		if (!is || strcmp(is, kind))
+			continue;
+		json_array_foreach (json_object_get(plugin, "entries"), e, entry) {
+			const char *name = json_string_value(json_object_get(entry, "name"));
+
+			if (name && !strcmp(name, node->text))
+				return;
+			if (name && used < sizeof(allowed))
+				used += (size_t)snprintf(allowed + used, sizeof(allowed) - used, ", %s", name);
+		}
+	}
+	ds_problem(problems, node, kind, "\"%.100s\" is in no plugin of plugins.load (allowed: %s)", node->text,
+		   allowed);
+}
+
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems)
 {
 	const struct ds_yaml *plugins = ds_yaml_get(config->tree, "plugins");
@@ -470,6 +525,8 @@ void ds_config_check_options(const struct ds_config *config, const json_t *catal
 	for (size_t i = 0; i < config->n_models; i++) {
 		const struct ds_yaml *sampling = ds_yaml_get(config->models[i].tree, "sampling");
 
+		check_entry(catalog, "backend", config->models[i].tree, problems);
+		check_entry(catalog, "dialect", config->models[i].tree, problems);
 		if (sampling)
 			check_options(catalog, NULL, "sampler", sampling, "sampling", problems);
 	}

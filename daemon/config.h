@@ -9,6 +9,7 @@
  * Which keys there are is the two tables of config-table.c. */
 #pragma once
 
+#include "who.h"
 #include "yaml.h"
 
 #include <jansson.h>
@@ -24,6 +25,7 @@ struct ds_model_config {
 	int64_t parallel;
 	char *residency, *backend, *precision, *kv_type, *dialect;
 	json_t *sampling;           /* {option: value} */
+	struct ds_who users, groups, keys; /* who may use it; all empty without `access`: as ds_config says */
 	const struct ds_yaml *tree; /* borrowed from the ds_config: for places in messages */
 };
 
@@ -36,6 +38,9 @@ struct ds_config {
 	unsigned mode;
 	char *group; /* "": leave it */
 	char *metrics; /* the path of its socket; "": none */
+	char *tcp;   /* "": no TCP */
+	char **tcp_hosts; /* NULL-terminated */
+	int64_t tcp_clients;
 	uint64_t max_body;
 	int64_t max_clients;
 	uint64_t idle_usec;
@@ -46,6 +51,8 @@ struct ds_config {
 	char **plugins;         /* NULL-terminated */
 	json_t *plugin_options; /* {plugin: {option: value}} */
 	char *log_level;
+	struct ds_who users, groups, keys; /* who may use models that do not say so themselves */
+	int64_t user_parallel, user_queue, max_tokens; /* of each user, 0: no limit */
 
 	struct ds_model_config *models; /* [n_models] */
 	size_t n_models;
@@ -76,9 +83,12 @@ static inline void ds_config_unrefp(struct ds_config **p)
 /* Would both load the same model in the same way? */
 bool ds_config_same_model(const struct ds_model_config *a, const struct ds_model_config *b);
 
-/* Do the options of plugins and the sampling of models exist, and are they in bounds? @catalog is what
+/* Do the options of plugins and the sampling of models exist, and are they in bounds; do backends and dialects exist? @catalog is what
  * `ds-loader --describe-plugins` says. Adds to @problems. */
 void ds_config_check_options(const struct ds_config *config, const json_t *catalog, struct ds_problems *problems);
+
+/* Names of users and groups that do not exist here: not wrong, but worth a line each. */
+void ds_config_warn(const struct ds_config *config, struct ds_problems *warnings);
 
 /* How a value of the configuration becomes JSON, as helpers get it. NULL: no memory. */
 json_t *ds_config_to_json(const struct ds_yaml *node);
@@ -95,9 +105,13 @@ enum ds_key_type {
 	DS_KEY_NAME,     /* char *: letters, digits and ._:- */
 	DS_KEY_PATH,     /* char *, made absolute */
 	DS_KEY_CHOICE,   /* char *, one of the choices */
+	DS_KEY_ADDRESS,  /* char *: "" or an address in numbers and a port */
 	DS_KEY_NAMES,    /* char **, NULL-terminated */
 	DS_KEY_VALUES,   /* json_t *: {option: scalar} */
 	DS_KEY_TABLES,   /* json_t *: {name: {option: scalar}} */
+	DS_KEY_USERS,    /* struct ds_who */
+	DS_KEY_GROUPS,   /* struct ds_who */
+	DS_KEY_KEYS,     /* struct ds_who */
 };
 
 struct ds_key {

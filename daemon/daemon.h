@@ -14,6 +14,8 @@ struct ds_daemon {
 	struct ds_helpers *helpers;
 	struct ds_models *models;
 	struct ds_requests *requests;
+	struct ds_keys *keys;
+	struct ds_polkit *polkit; /* the bus that is there has it; NULL: none */
 	json_t *catalog;      /* what `ds-loader --describe-plugins` said last: an array */
 	int64_t started_usec; /* CLOCK_REALTIME */
 	bool stopping;

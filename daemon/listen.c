@@ -1,5 +1,6 @@
 /* listen.c - the listening sockets. */
 #include "listen.h"
+#include "units.h"
 
 #include <grp.h>
 #include <limits.h>
@@ -178,4 +179,20 @@ int ds_listen_open(struct ds_listening *out, const struct ds_config *config, con
 	if (r < 0)
 		ds_listen_close(out);
 	return r < 0 ? r : 0;
+}
+
+int ds_listen_tcp(const struct ds_config *config, struct ds_error *err)
+{
+	ds_cleanup(ds_closep) int fd = -1;
+	struct sockaddr_storage address;
+	socklen_t size;
+	int one = 1;
+
+	if (ds_units_address(config->tcp, &address, &size) < 0)
+		return ds_fail(err, -EINVAL, "listen.tcp: %.100s is no address", config->tcp);
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, BACKLOG) < 0)
+		return ds_fail(err, -errno, "listen.tcp: %.100s: %s", config->tcp, strerror(errno));
+	return ds_steal_fd(&fd);
 }

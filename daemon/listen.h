@@ -17,3 +17,6 @@ int ds_listen_open(struct ds_listening *out, const struct ds_config *config, con
 		   struct ds_error *err);
 /* Close what is open, which others may have taken away (-1), and remove the files that were made. */
 void ds_listen_close(struct ds_listening *listening);
+
+/* A listening socket at config->tcp, which is not "". */
+int ds_listen_tcp(const struct ds_config *config, struct ds_error *err);

@@ -1,5 +1,5 @@
 # The broker. libdaemon.a is all of it but main(), so that unit tests can link it.
-daemon_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(EVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) \
+daemon_cppflags = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CRYPT_CFLAGS) $(EVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(YAML_CFLAGS) $(JANSSON_CFLAGS) \
 	-DPLUGINDIR='"$(plugindir)"' -DHELPERDIR='"$(helperdir)"' -DVENDORDIR='"$(vendordir)"'
 
 noinst_LIBRARIES += daemon/libdaemon.a
@@ -7,7 +7,10 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/access.c daemon/access.h \
 	daemon/budget.c daemon/budget.h \
 	daemon/bus/bus.c daemon/bus/bus.h \
+	daemon/bus/caller.c \
+	daemon/bus/keys.c \
 	daemon/bus/manager.c \
+	daemon/bus/polkit.c daemon/bus/polkit.h \
 	daemon/bus/stream.c \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
@@ -21,11 +24,14 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/http/openai-chat.c \
 	daemon/http/openai-completions.c \
 	daemon/http/openai.c daemon/http/openai.h \
+	daemon/http/keys.c \
 	daemon/http/reply.c daemon/http/reply.h \
 	daemon/http/server.c daemon/http/server.h \
+	daemon/http/tcp.c daemon/http/tcp.h \
 	daemon/http/tokenize.c \
 	daemon/images.c daemon/images.h \
 	daemon/jobs.c daemon/jobs.h \
+	daemon/keys.c daemon/keys.h \
 	daemon/listen.c daemon/listen.h \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
@@ -38,11 +44,13 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
 	daemon/requests.c daemon/requests.h \
+	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
+	daemon/who.c daemon/who.h \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
 
-daemon_libs = daemon/libdaemon.a lib/libds.a $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS)
+daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS)
 
 sbin_PROGRAMS += deepseekd
 deepseekd_SOURCES = daemon/main.c

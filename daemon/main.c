@@ -2,6 +2,7 @@
 #include "bus/bus.h"
 #include "daemon.h"
 #include "http/server.h"
+#include "keys.h"
 #include "listen.h"
 #include "message-ids.h"
 #include "metrics.h"
@@ -25,10 +26,12 @@
 struct program {
 	struct ds_options options;
 	struct ds_daemon daemon;
-	struct ds_http *http;
+	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
 	struct ds_metrics *metrics; /* NULL: nobody wants any */
 	struct ds_listening listening;
+	int tcp_fd; /* until it is served */
+	char keys_path[PATH_MAX + 16];
 	struct event *signals[4], *stop_timer, *stop_poll;
 	bool aborted;
 	int status; /* of exit */
@@ -48,6 +51,20 @@ static void log_problems(const struct ds_problems *problems)
 		ds_log(LOG_ERR, "%s", problems->lines[i]);
 }
 
+/* What is not wrong, but most likely not meant. */
+static void warn(const struct ds_options *options, const struct ds_config *config)
+{
+	ds_cleanup(ds_problems_deinit) struct ds_problems warnings = {0};
+
+	ds_config_warn(config, &warnings);
+	for (size_t i = 0; i < warnings.n; i++) {
+		if (options->check_config)
+			fprintf(stderr, "warning: %s\n", warnings.lines[i]);
+		else
+			ds_log(LOG_WARNING, "%s", warnings.lines[i]);
+	}
+}
+
 static int load_config(const struct ds_options *options, struct ds_config **out)
 {
 	ds_cleanup(ds_problems_deinit) struct ds_problems problems = {0};
@@ -57,6 +74,8 @@ static int load_config(const struct ds_options *options, struct ds_config **out)
 		fprintf(stderr, "%s\n", problems.lines[i]);
 	if (!options->check_config)
 		log_problems(&problems);
+	if (r == 0)
+		warn(options, *out);
 	return r;
 }
 
@@ -80,14 +99,17 @@ static void set_log_level(const struct ds_config *config)
 static int apply_config(struct program *p, struct ds_config *config, struct ds_error *err)
 {
 	if (strcmp(config->socket, p->daemon.config->socket) || config->mode != p->daemon.config->mode ||
-	    strcmp(config->group, p->daemon.config->group) || strcmp(config->metrics, p->daemon.config->metrics))
-		ds_log(LOG_WARNING, "listen.socket, metrics, mode and group change when the daemon is started again");
+	    strcmp(config->group, p->daemon.config->group) || strcmp(config->metrics, p->daemon.config->metrics) ||
+	    strcmp(config->tcp, p->daemon.config->tcp))
+		ds_log(LOG_WARNING, "listen.socket, metrics, mode, group and tcp change when the daemon is started again");
 	ds_config_unref(p->daemon.config);
 	p->daemon.config = config;
 	set_log_level(config);
-	ds_requests_set_queue(p->daemon.requests, (size_t)config->queue);
+	ds_requests_configure(p->daemon.requests, config);
 	if (p->http)
 		ds_http_configure(p->http);
+	if (p->tcp)
+		ds_http_configure(p->tcp);
 	return ds_models_apply(p->daemon.models, config, err);
 }
 
@@ -109,8 +131,10 @@ static void log_refused_plugins(const json_t *catalog)
 static void begin_serving(struct program *p)
 {
 	struct ds_error err;
-	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listening.api), &err);
+	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listening.api), false, &err);
 
+	if (r == 0 && p->tcp_fd >= 0)
+		r = ds_http_new(&p->tcp, &p->daemon, ds_steal_fd(&p->tcp_fd), true, &err);
 	if (r == 0 && p->listening.metrics >= 0)
 		r = ds_metrics_new(&p->metrics, &p->daemon, ds_steal_fd(&p->listening.metrics), &err);
 	if (r < 0) {
@@ -175,7 +199,8 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
 	p->daemon.n_reloads++;
-	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_CONFIG_APPLIED, "the configuration was read again");
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_CONFIG_APPLIED, "the configuration was read again: %zu models",
+			  config->n_models);
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %zu models", config->n_models);
 }
 
@@ -231,7 +256,8 @@ static void on_stop_poll(evutil_socket_t fd, short what, void *arg)
 {
 	struct program *p = arg;
 
-	if ((!p->http || ds_http_n_calls(p->http) == 0) && ds_bus_is_idle(p->bus) &&
+	if ((!p->http || ds_http_n_calls(p->http) == 0) && (!p->tcp || ds_http_n_calls(p->tcp) == 0) &&
+	    ds_bus_is_idle(p->bus) &&
 	    ds_models_are_stopped(p->daemon.models))
 		event_base_loopbreak(p->daemon.base);
 }
@@ -266,6 +292,8 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 	ds_bus_state_changed(p->bus);
 	if (p->http)
 		ds_http_stop_accepting(p->http);
+	if (p->tcp)
+		ds_http_stop_accepting(p->tcp);
 	ds_requests_stop(p->daemon.requests);
 	ds_models_stop(p->daemon.models, STOP_S + 1);
 	event_add(p->stop_timer, &(struct timeval){.tv_sec = STOP_S});
@@ -325,6 +353,7 @@ static void deinit_program(struct program *p)
 	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
 	ds_metrics_free(p->metrics);
 	ds_http_free(p->http);
+	ds_http_free(p->tcp);
 	ds_bus_free(p->bus);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
@@ -339,6 +368,9 @@ static void deinit_program(struct program *p)
 	if (p->daemon.base)
 		event_base_free(p->daemon.base);
 	ds_listen_close(&p->listening);
+	if (p->tcp_fd >= 0)
+		close(p->tcp_fd);
+	ds_keys_free(p->daemon.keys);
 	json_decref(p->daemon.catalog);
 	ds_config_unref(p->daemon.config);
 	ds_options_deinit(&p->options);
@@ -421,6 +453,18 @@ static int join_bus(struct program *p, struct ds_error *err)
 	return r;
 }
 
+/* The keys are there without TCP too, so that they can be made before. */
+static int open_tcp(struct program *p, struct ds_error *err)
+{
+	int r;
+
+	snprintf(p->keys_path, sizeof(p->keys_path), "%s/keys.json", p->options.state_dir);
+	r = ds_keys_new(&p->daemon.keys, p->keys_path, err);
+	if (r == 0 && p->daemon.config->tcp[0])
+		r = p->tcp_fd = ds_listen_tcp(p->daemon.config, err);
+	return r < 0 ? r : 0;
+}
+
 static int run(struct program *p)
 {
 	struct ds_error err;
@@ -436,6 +480,8 @@ static int run(struct program *p)
 		enter_state_dir(p->options.state_dir);
 		r = apply_config(p, ds_config_ref(p->daemon.config), &err);
 	}
+	if (r >= 0)
+		r = open_tcp(p, &err);
 	if (r >= 0)
 		r = join_bus(p, &err);
 	if (r < 0) {
@@ -477,7 +523,7 @@ static void fill_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-	ds_cleanup(deinit_program) struct program p = {.listening = {.api = -1, .metrics = -1}};
+	ds_cleanup(deinit_program) struct program p = {.listening = {.api = -1, .metrics = -1}, .tcp_fd = -1};
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */

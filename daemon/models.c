@@ -607,10 +607,11 @@ struct ds_model *ds_model_unref(struct ds_model *model)
 	return NULL;
 }
 
+/* Listed after @before, NULL: first. */
 static struct ds_model *new_model(struct ds_models *models, struct ds_config *config,
-				  const struct ds_model_config *mine)
+				  const struct ds_model_config *mine, struct ds_model *before)
 {
-	struct ds_model *model = calloc(1, sizeof(*model)), **at = &models->list;
+	struct ds_model *model = calloc(1, sizeof(*model)), **at = before ? &before->next : &models->list;
 
 	if (!model)
 		return NULL;
@@ -621,8 +622,7 @@ static struct ds_model *new_model(struct ds_models *models, struct ds_config *co
 		return NULL;
 	}
 	follow(model, config, mine);
-	while (*at)
-		at = &(*at)->next;
+	model->next = *at;
 	*at = model;
 	return model;
 }
@@ -722,7 +722,7 @@ static const struct ds_model_config *config_of(const struct ds_config *config, c
 int ds_models_apply(struct ds_models *models, struct ds_config *config, struct ds_error *err)
 {
 	struct ds_config *old = models->config;
-	struct ds_model *next;
+	struct ds_model *next, *before = NULL;
 
 	models->config = ds_config_ref(config);
 	ds_config_unref(old);
@@ -738,11 +738,12 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 			if (!strcmp(model->mine->name, config->models[i].name))
 				break;
 		if (!model)
-			model = new_model(models, config, &config->models[i]);
+			model = new_model(models, config, &config->models[i], before);
 		if (!model)
 			return ds_fail(err, -ENOMEM, "no memory for model %s", config->models[i].name);
 		if (config->models[i].preload)
 			ds_model_load(model, false);
+		before = model;
 	}
 	return 0;
 }

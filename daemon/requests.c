@@ -1,5 +1,6 @@
 /* requests.c - admission, the fair queue, events and credit. Knows no wire. */
 #include "requests.h"
+#include "access.h"
 #include "message.h"
 #include "observe.h"
 
@@ -15,9 +16,10 @@
 /* A user with at least one request. */
 struct user {
 	struct user *next;
-	uid_t uid;
+	char owner[72]; /* as its subjects' */
 	uint64_t served; /* virtual tokens */
-	size_t n_requests, n_waiting;
+	size_t n_requests, n_waiting, n_running;
+	bool is_admin; /* not limited */
 };
 
 enum request_state {
@@ -33,6 +35,7 @@ struct ds_request {
 	uint64_t id;
 	enum request_state state;
 	struct ds_model *model; /* referenced */
+	struct ds_subject *subject; /* likewise */
 	struct user *user;
 	uint16_t type;
 	char *body;
@@ -59,6 +62,7 @@ struct ds_requests {
 	struct ds_request *waiting;
 	struct user *users;
 	size_t n_waiting, n_waiting_max;
+	size_t user_parallel, user_queue; /* of one user, 0: no limit */
 	bool stopping;
 };
 
@@ -72,13 +76,13 @@ static uint64_t now_usec(void)
 
 /* Users */
 
-static struct user *get_user(struct ds_requests *all, uid_t uid)
+static struct user *get_user(struct ds_requests *all, const struct ds_subject *subject)
 {
 	uint64_t least = UINT64_MAX;
 	struct user *user;
 
 	for (user = all->users; user; user = user->next) {
-		if (user->uid == uid)
+		if (!strcmp(user->owner, subject->owner))
 			return user;
 		least = user->served < least ? user->served : least;
 	}
@@ -86,7 +90,9 @@ static struct user *get_user(struct ds_requests *all, uid_t uid)
 	if (!user)
 		return NULL;
 	/* Who comes new begins where the least served one stands: no credit for having been away. */
-	*user = (struct user){.next = all->users, .uid = uid, .served = all->users ? least : 0};
+	*user = (struct user){.next = all->users, .served = all->users ? least : 0};
+	user->is_admin = ds_access_is_admin(subject);
+	snprintf(user->owner, sizeof(user->owner), "%s", subject->owner);
 	all->users = user;
 	return user;
 }
@@ -155,18 +161,18 @@ static void note_end(struct ds_request *request)
 	uint64_t first = request->first_output ? request->first_output : now;
 	bool is_done = request->outcome < DS_OUTCOME_CANCELLED;
 	uint64_t n_tokens = is_done ? request->usage.completion_tokens : request->n_pieces;
-	char owner[32];
 
 	counters->requests[kind][request->outcome]++;
 	ds_histogram_add(&counters->duration, now - request->arrived);
 	if (is_done && kind == DS_KIND_GENERATE)
 		ds_counters_settle_output(counters, request->n_pieces, n_tokens);
-	snprintf(owner, sizeof(owner), "uid:%u", request->user->uid);
 	ds_observe_request(&(struct ds_request_record){
 		.id = request->name,
-		.owner = owner,
+		.owner = request->subject->owner,
 		.model = ds_model_get_config(request->model)->name,
-		.uid = request->user->uid,
+		.uid = request->subject->uid,
+		.unit = request->subject->unit,
+		.app = request->subject->app,
 		.kind = kind,
 		.outcome = request->outcome,
 		.prompt_tokens = request->usage.prompt_tokens,
@@ -243,8 +249,10 @@ static void leave(struct ds_request *request)
 		note_end(request);
 	if (state == WAITING)
 		stop_waiting(request);
-	else if (state == RUNNING)
+	else if (state == RUNNING) {
+		request->user->n_running--;
 		ds_model_end(request->model, request->finished);
+	}
 }
 
 static void add_event(struct ds_request *request, const struct ds_event_header *header, const void *body)
@@ -280,13 +288,18 @@ static void fail_and_tell(struct ds_request *request, const char *code, const ch
 
 /* The queue */
 
-/* Of those who wait for @model: the least served user's first. */
+static bool may_run(const struct ds_requests *all, const struct user *user)
+{
+	return user->is_admin || all->user_parallel == 0 || user->n_running < all->user_parallel;
+}
+
+/* Of those who wait for @model and may run: the least served user's first. */
 static struct ds_request *choose(const struct ds_requests *all, const struct ds_model *model)
 {
 	struct ds_request *best = NULL;
 
 	for (struct ds_request *r = all->waiting; r; r = r->next)
-		if (r->model == model && (!best || r->user->served < best->user->served))
+		if (r->model == model && may_run(all, r->user) && (!best || r->user->served < best->user->served))
 			best = r;
 	return best;
 }
@@ -305,8 +318,24 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 		ds_model_send(model, request->type, request->id, request->body, request->body_size);
 		stop_waiting(request);
 		request->state = RUNNING;
+		request->user->n_running++;
 		request->user->served++; /* so that equals take turns; STARTED charges the prompt */
 	}
+}
+
+/* @model has a place again, and so has @user: other models may have waited for that. */
+static void dispatch_next(struct ds_requests *all, struct ds_model *model, const struct user *user)
+{
+	struct ds_request *r;
+
+	dispatch(all, model);
+	do {
+		for (r = all->user_parallel ? all->waiting : NULL; r; r = r->next)
+			if (r->user == user && may_run(all, user) && ds_model_has_slot(r->model))
+				break;
+		if (r)
+			dispatch(all, r->model); /* it takes at least one of them off the list */
+	} while (r);
 }
 
 static bool anybody_waits(const struct ds_requests *all, const struct ds_model *model)
@@ -425,7 +454,7 @@ static int take_event(struct ds_request *request, const struct ds_event_header *
 	if (header->type == DS_EVENT_DONE || header->type == DS_EVENT_FAILED) {
 		request->finished = true;
 		leave(request);
-		dispatch(request->all, request->model);
+		dispatch_next(request->all, request->model, request->user);
 	}
 	return 0;
 }
@@ -538,6 +567,7 @@ static void admit(struct ds_request *request)
 	struct ds_requests *all = request->all;
 	struct ds_request **at;
 	char message[300];
+	bool runs_at_once;
 
 	if (all->stopping) {
 		fail(request, "shutting_down", "the daemon is shutting down");
@@ -554,8 +584,12 @@ static void admit(struct ds_request *request)
 		fail(request, "model_failed", message);
 		return;
 	}
-	if (all->n_waiting >= all->n_waiting_max && !(ds_model_has_slot(request->model) && !all->waiting) &&
-	    !make_room(all, request->user)) {
+	if (!request->user->is_admin && all->user_queue > 0 && request->user->n_waiting >= all->user_queue) {
+		fail(request, "overloaded", "you have as many requests waiting as one user may; try again later");
+		return;
+	}
+	runs_at_once = ds_model_has_slot(request->model) && !all->waiting && may_run(all, request->user);
+	if (all->n_waiting >= all->n_waiting_max && !runs_at_once && !make_room(all, request->user)) {
 		fail(request, "overloaded", "too many requests are waiting; try again later");
 		return;
 	}
@@ -591,7 +625,8 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 		return -ENOMEM;
 	}
 	request->model = ds_model_ref(spec->model);
-	request->user = get_user(requests, spec->uid);
+	request->subject = ds_subject_ref(spec->subject);
+	request->user = get_user(requests, spec->subject);
 	if (!request->user) {
 		ds_request_free(request);
 		return -ENOMEM;
@@ -609,6 +644,7 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 
 struct ds_request *ds_request_free(struct ds_request *request)
 {
+	const struct user *user;
 	struct ds_requests *all;
 	struct ds_model *model;
 
@@ -616,6 +652,7 @@ struct ds_request *ds_request_free(struct ds_request *request)
 		return NULL;
 	all = request->all;
 	model = request->model;
+	user = request->user; /* freed with its last request, and then none of its requests waits */
 	if (request->state == RUNNING)
 		ds_model_send(model, DS_MSG_CANCEL, request->id, NULL, 0);
 	all->slots[request->id & ((1u << SLOT_BITS) - 1)] = NULL;
@@ -623,10 +660,11 @@ struct ds_request *ds_request_free(struct ds_request *request)
 	if (request->user)
 		put_user(all, request->user);
 	evbuffer_free(request->inbox);
+	ds_subject_unref(request->subject);
 	free(request->body);
 	free(request);
 	if (!all->stopping)
-		dispatch(all, model);
+		dispatch_next(all, model, user);
 	ds_model_unref(model);
 	return NULL;
 }
@@ -650,9 +688,11 @@ struct ds_requests *ds_requests_free(struct ds_requests *requests)
 	return NULL;
 }
 
-void ds_requests_set_queue(struct ds_requests *requests, size_t n_waiting_max)
+void ds_requests_configure(struct ds_requests *requests, const struct ds_config *config)
 {
-	requests->n_waiting_max = n_waiting_max;
+	requests->n_waiting_max = (size_t)config->queue;
+	requests->user_parallel = (size_t)config->user_parallel;
+	requests->user_queue = (size_t)config->user_queue;
 }
 
 void ds_requests_stop(struct ds_requests *requests)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "models.h"
+#include "subject.h"
 
 #include <event.h>
 #include <sys/types.h>
@@ -17,7 +18,7 @@ struct ds_requests;
 struct ds_request;
 
 struct ds_request_spec {
-	uid_t uid;
+	struct ds_subject *subject; /* the request holds a reference */
 	struct ds_model *model;
 	uint16_t type; /* DS_MSG_GENERATE, DS_MSG_EVALUATE, DS_MSG_TOKENIZE or DS_MSG_RENDER */
 	char *body;    /* its JSON; ds_request_new() takes ownership, also when it fails */
@@ -42,7 +43,8 @@ DS_DEFINE_FREEP(ds_requests)
 /* What ds_models_new() needs, with @requests as the argument. */
 extern const struct ds_models_events ds_requests_models_events;
 
-void ds_requests_set_queue(struct ds_requests *requests, size_t n_waiting_max);
+/* Follow the limits of @config. */
+void ds_requests_configure(struct ds_requests *requests, const struct ds_config *config);
 /* From now on nothing is admitted; what waits fails. */
 void ds_requests_stop(struct ds_requests *requests);
 /* What still runs fails. */

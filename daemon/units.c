@@ -1,6 +1,8 @@
 /* units.c - sizes, durations and percentages as people write them. */
 #include "units.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
 
 struct unit {
@@ -75,4 +77,32 @@ const char *ds_units_format_size(char out[32], uint64_t bytes)
 	else
 		snprintf(out, 32, "%.1f %s", (double)bytes / (double)sizes[unit].factor, sizes[unit].name);
 	return out;
+}
+
+int ds_units_address(const char *text, struct sockaddr_storage *address, socklen_t *size)
+{
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+	const char *colon = strrchr(text, ':');
+	size_t length = colon ? (size_t)(colon - text) : 0;
+	bool brackets = length > 2 && text[0] == '[' && text[length - 1] == ']';
+	unsigned long port;
+	char host[64];
+
+	if (!colon || strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) > 5)
+		return -EINVAL;
+	port = strtoul(colon + 1, NULL, 10);
+	if (port < 1 || port > 65535 || length >= sizeof(host))
+		return -EINVAL;
+	snprintf(host, sizeof(host), "%.*s", (int)(length - 2 * brackets), text + brackets);
+	v4.sin_port = v6.sin6_port = htons((uint16_t)port);
+	*address = (struct sockaddr_storage){0};
+	if (brackets && inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
+		memcpy(address, &v6, *size = sizeof(v6));
+		return 0;
+	}
+	if (brackets || inet_pton(AF_INET, host, &v4.sin_addr) != 1)
+		return -EINVAL;
+	memcpy(address, &v4, *size = sizeof(v4));
+	return 0;
 }

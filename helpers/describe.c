@@ -19,7 +19,10 @@ int ds_describe(const struct ds_plugins *plugins, const struct ds_file *files, s
 				return format->describe(ds_plugins_host(), files, n_files, calls, err);
 		}
 	if (n_files == 1)
-		return ds_fail(err, -ENOTSUP, "%.128s: no format recognizes this file", files[0].name);
+		return ds_fail(err, -ENOTSUP,
+			       "no format recognizes the file %.128s: it is no GGUF file, and no directory "
+			       "of a config.json with *.safetensors",
+			       files[0].name);
 	return ds_fail(err, -ENOTSUP, "no format recognizes the %zu files of the model%s%.128s", n_files,
 		       n_files ? ", the first being " : "", n_files ? files[0].name : "");
 }

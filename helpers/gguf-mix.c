@@ -82,7 +82,7 @@ static const struct {
 const struct ds_mix *ds_mix_find(const char *name)
 {
 	for (size_t i = 0; i < DS_ARRAY_SIZE(mixes); i++)
-		if (strcmp(mixes[i].mix.name, name) == 0)
+		if (strcasecmp(mixes[i].mix.name, name) == 0)
 			return &mixes[i].mix;
 	return NULL;
 }

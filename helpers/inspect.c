@@ -1,12 +1,13 @@
 /* inspect.c - INSPECT: what a checkpoint is and what memory it would take, without reading a weight.
  *
- * The answer: {"architecture", "name" (may be null), "parameters", "active_parameters" (a token), "mtp_parameters",
+ * The answer: {"architecture" (of the engine), "family" (as GGUF calls it), "name" (may be null), "parameters", "active_parameters" (a token), "mtp_parameters",
  * "layers", "hidden", "experts", "experts_used", "context", "vocab", "tokenizer" (null: none), "tokens", "dialect"
  * (null: unknown), "files", "file_size", "types": [{"type", "tensors", "parameters", "size"}...] as in the files, the
  * largest first, "memory": {"weights", "kv_per_token", "context", "kv", "scratch", "total"} in bytes, for one text of
  * so many tokens with the default settings}. */
 #include "builder.h"
 #include "describe.h"
+#include "gguf-model.h"
 #include "loader.h"
 #include "requests.h"
 #include "source.h"
@@ -174,8 +175,8 @@ static json_t *answer_json(const struct ds_request *q, const struct ds_model_bui
 	for (size_t f = 0; f < q->n_files; f++)
 		file_size += q->files[f].size;
 	return json_pack(
-		"{s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s?, s:I, s:s?, s:I, s:I, s:o, s:o}",
-		"architecture", h->architecture, "name", *i->name ? i->name : NULL, "parameters", (json_int_t)sums.all,
+		"{s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s?, s:I, s:s?, s:I, s:I, s:o, s:o}",
+		"architecture", h->architecture, "family", ds_gguf_architecture(h), "name", *i->name ? i->name : NULL, "parameters", (json_int_t)sums.all,
 		"active_parameters", (json_int_t)sums.active, "mtp_parameters", (json_int_t)sums.mtp, "layers",
 		(json_int_t)h->n_layers, "hidden", (json_int_t)h->hidden, "experts", (json_int_t)h->n_experts,
 		"experts_used", (json_int_t)h->n_experts_used, "context", (json_int_t)h->context, "vocab",

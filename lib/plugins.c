@@ -295,7 +295,7 @@ static void explain_absence(const struct ds_plugins *plugins, enum ds_plugin_kin
 
 	for (size_t i = 0; (plugin = ds_plugins_next(plugins, kind, &i));)
 		for (const struct ds_entry *e = plugin->entries; e->name && used < sizeof(there); e++)
-			used += (size_t)snprintf(there + used, sizeof(there) - used, " %s", e->name);
+			used += (size_t)snprintf(there + used, sizeof(there) - used, "%s %s", used ? "," : "", e->name);
 	used = 0;
 	for (size_t i = 0; i < plugins->n && used < sizeof(refused); i++)
 		if (*plugins->list[i].reason.text)

@@ -1,6 +1,7 @@
 /* bus.c - the connection to the bus, and sd-bus inside libevent. */
 #include "bus.h"
 #include "../log.h"
+#include "polkit.h"
 
 #include <event2/event.h>
 #include <poll.h>
@@ -13,13 +14,6 @@ struct ds_bus {
 	struct event *event;
 	struct ds_bus_streams streams;
 	bool in_handler;
-};
-
-/* A message that waits for the answer who sent it. */
-struct question {
-	struct ds_bus *bus;
-	sd_bus_message *message; /* referenced */
-	ds_bus_then_fn *then;
 };
 
 static void arm(struct ds_bus *bus);
@@ -77,6 +71,11 @@ void ds_bus_flush(struct ds_bus *bus)
 		arm(bus);
 }
 
+static void flush(void *arg)
+{
+	ds_bus_flush(arg);
+}
+
 struct ds_daemon *ds_bus_daemon(const struct ds_bus *bus)
 {
 	return bus->spec.daemon;
@@ -98,52 +97,6 @@ void ds_bus_state_changed(struct ds_bus *bus)
 		return;
 	sd_bus_emit_properties_changed(bus->bus, DS_BUS_PATH, "org.deepseekd1.Manager", "State", NULL);
 	ds_bus_flush(bus);
-}
-
-static int on_uid(sd_bus_message *answer, void *userdata, sd_bus_error *error)
-{
-	struct question *q = userdata;
-	uint32_t uid;
-	int r;
-
-	if (sd_bus_message_is_method_error(answer, NULL) || sd_bus_message_read(answer, "u", &uid) < 0)
-		r = sd_bus_reply_method_errorf(q->message, SD_BUS_ERROR_ACCESS_DENIED,
-					       "the bus does not say who you are");
-	else
-		r = q->then(q->bus, q->message, uid);
-	if (r < 0)
-		sd_bus_reply_method_errno(q->message, r, NULL);
-	return 1;
-}
-
-static void free_question(void *userdata)
-{
-	struct question *q = userdata;
-
-	sd_bus_message_unref(q->message);
-	free(q);
-}
-
-int ds_bus_with_uid(struct ds_bus *bus, sd_bus_message *m, ds_bus_then_fn *then)
-{
-	struct question *q = calloc(1, sizeof(*q));
-	sd_bus_slot *slot = NULL;
-	int r;
-
-	if (!q)
-		return -ENOMEM;
-	*q = (struct question){.bus = bus, .message = sd_bus_message_ref(m), .then = then};
-	r = sd_bus_call_method_async(bus->bus, &slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-				     "org.freedesktop.DBus", "GetConnectionUnixUser", on_uid, q, "s",
-				     sd_bus_message_get_sender(m));
-	if (r < 0) {
-		free_question(q);
-		return r;
-	}
-	sd_bus_slot_set_destroy_callback(slot, free_question);
-	sd_bus_slot_set_floating(slot, 1);
-	sd_bus_slot_unref(slot);
-	return 1;
 }
 
 static int on_name(sd_bus_message *answer, void *userdata, sd_bus_error *error)
@@ -188,7 +141,11 @@ int ds_bus_new(struct ds_bus **out, const struct ds_bus_spec *spec, struct ds_er
 		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Manager", ds_bus_manager,
 					     bus);
 	if (r >= 0)
+		r = sd_bus_add_object_vtable(bus->bus, NULL, DS_BUS_PATH, "org.deepseekd1.Keys", ds_bus_keys, bus);
+	if (r >= 0)
 		r = sd_bus_request_name_async(bus->bus, NULL, DS_BUS_NAME, 0, on_name, bus);
+	if (r >= 0) /* on whatever bus this is: the names that polkit is asked about are this bus's */
+		r = ds_polkit_new(&spec->daemon->polkit, &(struct ds_polkit_spec){bus->bus, flush, bus});
 	if (r >= 0)
 		bus->event = event_new(spec->daemon->base, -1, 0, on_bus, bus);
 	if (r < 0 || !bus->event) {
@@ -205,6 +162,8 @@ struct ds_bus *ds_bus_free(struct ds_bus *bus)
 {
 	if (!bus)
 		return NULL;
+	bus->in_handler = true; /* nothing arms the event any more */
+	bus->spec.daemon->polkit = ds_polkit_free(bus->spec.daemon->polkit);
 	ds_bus_streams_free(&bus->streams);
 	if (bus->event)
 		event_free(bus->event);

@@ -4,6 +4,7 @@
  * ends the daemon. */
 #pragma once
 
+#include "../access.h"
 #include "../daemon.h"
 
 #include <systemd/sd-bus.h>
@@ -32,9 +33,14 @@ bool ds_bus_is_idle(const struct ds_bus *bus);
 
 /* For the interfaces. */
 
-/* Ask the bus who sent @m; @then gets the answer, and @m until it returns. Both return as a method's handler does. */
-typedef int ds_bus_then_fn(struct ds_bus *bus, sd_bus_message *m, uid_t uid);
-int ds_bus_with_uid(struct ds_bus *bus, sd_bus_message *m, ds_bus_then_fn *then);
+/* caller.c: ask the bus who sent @m; @then gets the answer, which it may reference, and @m until it returns. Both return
+ * as a method's handler does. */
+typedef int ds_bus_then_fn(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject);
+int ds_bus_with_subject(struct ds_bus *bus, sd_bus_message *m, ds_bus_then_fn *then);
+/* The same, and only if the sender may do @action; else it gets AccessDenied or InteractiveAuthorizationRequired.
+ * @details: as of struct ds_access_question, at most 8 pairs. */
+int ds_bus_with_access(struct ds_bus *bus, sd_bus_message *m, enum ds_action action, const char *const *details,
+		       ds_bus_then_fn *then);
 /* After something was sent outside of a handler. */
 void ds_bus_flush(struct ds_bus *bus);
 struct ds_daemon *ds_bus_daemon(const struct ds_bus *bus);
@@ -42,6 +48,8 @@ struct ds_bus_streams *ds_bus_streams(struct ds_bus *bus);
 
 /* manager.c */
 extern const sd_bus_vtable ds_bus_manager[];
+/* keys.c */
+extern const sd_bus_vtable ds_bus_keys[];
 
 /* stream.c: answers that leave by a pipe */
 struct ds_bus_streams {
@@ -50,7 +58,7 @@ struct ds_bus_streams {
 
 struct ds_bus_stream_spec {
 	struct ds_model *model;
-	uid_t uid;
+	struct ds_subject *subject; /* borrowed */
 	json_t *generate; /* consumed */
 	bool json;        /* lines of JSON; else the text of the answer alone */
 };

@@ -42,20 +42,17 @@ static void on_settled(void *arg)
 	free(load);
 }
 
-static int load_model(struct ds_bus *bus, sd_bus_message *m, uid_t uid)
+static int load_model(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject)
 {
 	struct ds_model *model;
 	struct load *load;
 	const char *name;
 	int r;
 
+	sd_bus_message_rewind(m, 1);
 	r = sd_bus_message_read(m, "s", &name);
 	if (r < 0)
 		return r;
-	if (!ds_access_is_admin(uid))
-		return sd_bus_reply_method_errorf(m, SD_BUS_ERROR_ACCESS_DENIED,
-						  "loading models needs root or the daemon's user; you are uid %u",
-						  uid);
 	model = ds_models_find(ds_bus_daemon(bus)->models, name);
 	if (!model)
 		return sd_bus_reply_method_errorf(m, NO_SUCH_MODEL, "there is no model \"%s\"", name);
@@ -73,7 +70,10 @@ static int load_model(struct ds_bus *bus, sd_bus_message *m, uid_t uid)
 
 static int method_load_model(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return ds_bus_with_uid(userdata, m, load_model);
+	const char *details[] = {"model", NULL, NULL};
+	int r = sd_bus_message_read(m, "s", &details[1]);
+
+	return r < 0 ? r : ds_bus_with_access(userdata, m, DS_ACTION_LOAD_UNLOAD, details, load_model);
 }
 
 /* Generating */
@@ -166,7 +166,7 @@ static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_st
 	r = sd_bus_message_read(m, "ss", &name, &prompt);
 	if (r < 0)
 		return r;
-	spec->model = ds_models_find(ds_bus_daemon(bus)->models, name);
+	spec->model = ds_access_find_model(ds_bus_daemon(bus), spec->subject, name);
 	if (!spec->model) {
 		sd_bus_reply_method_errorf(m, NO_SUCH_MODEL, "there is no model \"%s\"", name);
 		return 1;
@@ -181,26 +181,25 @@ static int read_generate(struct ds_bus *bus, sd_bus_message *m, struct ds_bus_st
 	return spec->generate ? take_options(m, spec) : -ENOMEM;
 }
 
-static int generate(struct ds_bus *bus, sd_bus_message *m, uid_t uid)
+static int generate(struct ds_bus *bus, sd_bus_message *m, struct ds_subject *subject)
 {
-	struct ds_bus_stream_spec spec = {.uid = uid};
+	struct ds_bus_stream_spec spec = {.subject = subject};
 	ds_cleanup(ds_closep) int fd = -1;
-	char owner[32];
 	int r = read_generate(bus, m, &spec);
 
 	if (r != 0) {
 		json_decref(spec.generate);
 		return r;
 	}
-	snprintf(owner, sizeof(owner), "uid:%u", uid);
-	json_object_set_new(spec.generate, "owner", json_string(owner));
+	ds_access_limit_tokens(ds_bus_daemon(bus), subject, spec.generate);
+	json_object_set_new(spec.generate, "owner", json_string(subject->owner));
 	fd = ds_bus_stream_new(ds_bus_streams(bus), ds_bus_daemon(bus), &spec);
 	return fd < 0 ? fd : sd_bus_reply_method_return(m, "h", fd);
 }
 
 static int method_generate(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	return ds_bus_with_uid(userdata, m, generate);
+	return ds_bus_with_access(userdata, m, DS_ACTION_USE, NULL, generate);
 }
 
 const sd_bus_vtable ds_bus_manager[] = {

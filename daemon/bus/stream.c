@@ -165,7 +165,7 @@ static struct ds_bus_stream *new_stream(struct ds_bus_streams *all, struct ds_da
 
 int ds_bus_stream_new(struct ds_bus_streams *all, struct ds_daemon *daemon, const struct ds_bus_stream_spec *spec)
 {
-	struct ds_request_spec request = {.uid = spec->uid,
+	struct ds_request_spec request = {.subject = spec->subject,
 					  .model = spec->model,
 					  .type = DS_MSG_GENERATE,
 					  .body = json_dumps(spec->generate, JSON_COMPACT),

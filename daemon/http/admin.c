@@ -279,7 +279,7 @@ static void run_evaluation(void *arg, char *body, size_t body_size)
 {
 	struct evaluation *e = arg;
 	struct ds_call *call = e->call;
-	struct ds_request_spec spec = {.uid = call->uid,
+	struct ds_request_spec spec = {.subject = call->subject,
 				       .name = call->id,
 				       .model = e->model,
 				       .type = DS_MSG_EVALUATE,

@@ -23,13 +23,14 @@ void ds_models_list(struct ds_call *call)
 	json_t *data = json_array();
 
 	for (struct ds_model *m = NULL; (m = ds_models_next(call->daemon->models, m));)
-		json_array_append_new(data, entry(call->daemon, m));
+		if (ds_access_may_use(call->daemon, call->subject, m))
+			json_array_append_new(data, entry(call->daemon, m));
 	ds_reply_json(call, 200, json_pack("{s:s, s:o}", "object", "list", "data", data));
 }
 
 void ds_models_show(struct ds_call *call)
 {
-	struct ds_model *model = ds_models_find(call->daemon->models, call->name);
+	struct ds_model *model = ds_access_find_model(call->daemon, call->subject, call->name);
 
 	if (!model)
 		ds_reply_error(call, 404, "model_not_found", "model", "there is no model \"%s\"", call->name);

@@ -228,7 +228,6 @@ static int take_stop(struct ds_call *call, json_t *to)
 
 int ds_openai_take_common(struct ds_call *call, struct ds_answer *a, json_t *to)
 {
-	char owner[32];
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(refused); i++) {
 		const json_t *value = json_object_get(call->body, refused[i].name);
@@ -239,8 +238,8 @@ int ds_openai_take_common(struct ds_call *call, struct ds_answer *a, json_t *to)
 	if (take_stream(call, a) < 0 || take_max_tokens(call, "max_tokens", to) < 0 ||
 	    take_max_tokens(call, "max_completion_tokens", to) < 0 || take_stop(call, to) < 0)
 		return -EINVAL;
-	snprintf(owner, sizeof(owner), "uid:%u", call->uid);
-	json_object_set_new(to, "owner", json_string(owner));
+	ds_access_limit_tokens(call->daemon, call->subject, to);
+	json_object_set_new(to, "owner", json_string(call->subject->owner));
 	return ds_openai_take_sampling(call, to);
 }
 
@@ -257,7 +256,7 @@ struct ds_model *ds_openai_model(struct ds_call *call)
 		ds_openai_refuse(call, "model", "must be given: there is no default model");
 		return NULL;
 	}
-	model = ds_models_find(call->daemon->models, is_present(name) ? json_string_value(name) : "");
+	model = ds_access_find_model(call->daemon, call->subject, is_present(name) ? json_string_value(name) : "");
 	if (!model)
 		ds_reply_error(call, 404, "model_not_found", "model", "there is no model \"%.100s\"",
 			       is_present(name) ? json_string_value(name) : call->daemon->config->default_model);
@@ -573,7 +572,7 @@ static void run(void *arg, char *body, size_t body_size)
 {
 	struct ds_answer *a = arg;
 	struct ds_call *call = a->call;
-	struct ds_request_spec spec = {.uid = call->uid,
+	struct ds_request_spec spec = {.subject = call->subject,
 				       .name = call->id,
 				       .model = a->model,
 				       .type = DS_MSG_GENERATE,

@@ -13,6 +13,7 @@ static const struct {
 	{200, "OK", NULL},
 	{202, "Accepted", NULL},
 	{400, "Bad Request", "invalid_request_error"},
+	{401, "Unauthorized", "authentication_error"},
 	{403, "Forbidden", "permission_error"},
 	{404, "Not Found", "invalid_request_error"},
 	{405, "Method Not Allowed", "invalid_request_error"},

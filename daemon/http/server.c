@@ -1,4 +1,4 @@
-/* server.c - evhttp on a Unix socket, and what evhttp 2.1 leaves to its user.
+/* server.c - evhttp on a Unix or TCP socket, and what evhttp 2.1 leaves to its user.
  *
  * - It stops reading while an answer is pending: the descriptor is watched with EV_CLOSED, so that a client that goes
  *   away cancels its work in every phase.
@@ -8,9 +8,9 @@
  *   most, so that nobody can shut the others out: a few more are told so when they ask, and what comes on top of those
  *   is closed at once. */
 #include "server.h"
-#include "../access.h"
 #include "../log.h"
 #include "reply.h"
+#include "tcp.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -27,6 +27,7 @@
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
 #define LARGE_BODY (256u << 10)   /* of a request or an answer: what it took in pieces is given back to the system */
 #define LINGER_MS 100             /* between looks at a client that has closed its writing end alone */
+#define STRANGER_S 30             /* for the first request with a key on a connection by TCP */
 #define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
 
 struct ds_http {
@@ -36,7 +37,7 @@ struct ds_http {
 	struct event *rest; /* ends a pause after accept() failed */
 	struct connection *connections;
 	size_t n_connections, n_calls;
-	bool stopped;
+	bool is_tcp, stopped;
 };
 
 struct connection {
@@ -44,14 +45,14 @@ struct connection {
 	struct ds_http *http;
 	struct bufferevent *bev;
 	struct evhttp_connection *evcon;
-	struct event *adopt;  /* fires once, when evhttp has made its connection */
+	struct event *adopt;  /* fires when evhttp has made its connection, and by TCP again after STRANGER_S */
 	struct event *closed; /* EV_CLOSED while a call is open */
 	struct event *linger; /* looks again after a half close, which EV_CLOSED tells once only */
 	struct event *fix;    /* fires when evhttp has written by itself */
 	struct evbuffer_cb_entry *output_cb;
 	struct ds_call *call;
-	uid_t uid;
-	bool has_uid, is_refused, was_large;
+	struct ds_subject *subject; /* NULL: not known (yet) */
+	bool is_refused, was_large;
 };
 
 static const struct ds_route routes[] = {
@@ -63,6 +64,9 @@ static const struct ds_route routes[] = {
 	{EVHTTP_REQ_POST, "/v1/models/*/tokenize", false, true, false, ds_tokenize},
 	{EVHTTP_REQ_POST, "/v1/models/*/render", false, true, false, ds_render_prompt},
 	{EVHTTP_REQ_GET, "/admin/v1/status", true, false, false, ds_admin_status},
+	{EVHTTP_REQ_GET, "/admin/v1/keys", true, false, false, ds_admin_keys},
+	{EVHTTP_REQ_POST, "/admin/v1/keys", true, true, false, ds_admin_key_add},
+	{EVHTTP_REQ_DELETE, "/admin/v1/keys/*", true, false, false, ds_admin_key_remove},
 	{EVHTTP_REQ_GET, "/admin/v1/plugins", true, false, false, ds_admin_plugins},
 	{EVHTTP_REQ_POST, "/admin/v1/models/*/load", true, true, true, ds_admin_load},
 	{EVHTTP_REQ_POST, "/admin/v1/models/*/unload", true, true, true, ds_admin_unload},
@@ -85,13 +89,20 @@ __attribute__((visibility("default"))) int getnameinfo(const struct sockaddr *re
 
 /* Connections */
 
+static size_t max_connections(const struct ds_http *http)
+{
+	const struct ds_config *config = http->daemon->config;
+
+	return (size_t)(http->is_tcp ? config->tcp_clients : config->max_clients);
+}
+
 static void free_connection(struct connection *c)
 {
 	*c->at = c->next;
 	if (c->next)
 		c->next->at = c->at;
 	c->http->n_connections--;
-	if (!c->http->stopped && c->http->n_connections < (size_t)c->http->daemon->config->max_clients)
+	if (!c->http->stopped && c->http->n_connections < max_connections(c->http))
 		evconnlistener_enable(c->http->listener);
 	if (c->adopt)
 		event_free(c->adopt);
@@ -101,6 +112,7 @@ static void free_connection(struct connection *c)
 		event_free(c->linger);
 	if (c->fix)
 		event_free(c->fix);
+	ds_subject_unref(c->subject);
 	free(c);
 }
 
@@ -161,7 +173,7 @@ static size_t count_of_user(struct connection *c)
 	size_t n = 0;
 
 	for (const struct connection *other = c->http->connections; other; other = other->next)
-		n += other->has_uid && other->uid == c->uid;
+		n += other->subject && !strcmp(other->subject->owner, c->subject->owner);
 	return n;
 }
 
@@ -169,15 +181,25 @@ static size_t count_of_user(struct connection *c)
 static void on_adopt(evutil_socket_t fd, short what, void *arg)
 {
 	struct connection *c = arg;
-	size_t max = (size_t)c->http->daemon->config->max_clients, n;
+	size_t max = max_connections(c->http), n;
 	void *evcon = NULL;
 
+	if (c->evcon) { /* the second time: a stranger has had its time */
+		if (!c->subject)
+			evhttp_connection_free(c->evcon);
+		return;
+	}
 	bufferevent_getcb(c->bev, NULL, NULL, NULL, &evcon);
 	c->evcon = evcon;
 	evhttp_connection_set_closecb(c->evcon, on_connection_close, c);
-	c->has_uid = ds_access_peer(bufferevent_getfd(c->bev), &c->uid) == 0;
-	n = count_of_user(c);
-	if (!c->has_uid || n > max - max / 8) {
+	if (c->http->is_tcp) {
+		ds_tcp_prepare(bufferevent_getfd(c->bev));
+		set_timeouts(c, c->http->daemon->config->idle_usec, c->http->daemon->config->stall_usec);
+		event_add(c->adopt, &(struct timeval){.tv_sec = STRANGER_S});
+		return;
+	}
+	n = ds_subject_new_peer(&c->subject, bufferevent_getfd(c->bev), NULL) == 0 ? count_of_user(c) : 0;
+	if (!c->subject || n > max - max / 8) {
 		evhttp_connection_free(c->evcon);
 		return;
 	}
@@ -257,7 +279,7 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 	if (c->next)
 		c->next->at = &c->next;
 	http->connections = c;
-	if (++http->n_connections >= (size_t)http->daemon->config->max_clients)
+	if (++http->n_connections >= max_connections(http))
 		evconnlistener_disable(http->listener);
 	return c->bev;
 }
@@ -276,7 +298,7 @@ static void on_rested(evutil_socket_t fd, short what, void *arg)
 {
 	struct ds_http *http = arg;
 
-	if (!http->stopped && http->n_connections < (size_t)http->daemon->config->max_clients)
+	if (!http->stopped && http->n_connections < max_connections(http))
 		evconnlistener_enable(http->listener);
 }
 
@@ -352,6 +374,19 @@ static void take_body(struct ds_call *call)
 		ds_body_read(&call->work, call->daemon->jobs, input, on_body, call);
 }
 
+/* Each call by TCP says who it is of, and calls of one connection may be of several. */
+static bool admit(struct ds_call *call)
+{
+	struct connection *c = call->connection;
+	struct ds_subject *subject;
+
+	if (!ds_tcp_admit(call, &subject))
+		return false;
+	ds_subject_unref(c->subject);
+	call->subject = c->subject = subject;
+	return true;
+}
+
 static void route_call(struct ds_call *call)
 {
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(call->req);
@@ -364,7 +399,11 @@ static void route_call(struct ds_call *call)
 		ds_reply_error(call, 429, "too_many_connections", NULL, "you have too many connections open");
 		return;
 	}
+	if (call->connection->http->is_tcp && !admit(call))
+		return;
 	for (size_t i = 0; path && i < DS_ARRAY_SIZE(routes) && !found; i++) {
+		if (routes[i].is_admin && call->connection->http->is_tcp)
+			continue;
 		if (compare(path, &routes[i], call->name, sizeof(call->name)))
 			continue;
 		known = true;
@@ -377,9 +416,9 @@ static void route_call(struct ds_call *call)
 			       path && *path ? path : "such path");
 	else if (!found)
 		ds_reply_error(call, 405, "method_not_allowed", NULL, "%.200s does not know this HTTP method", path);
-	else if (found->is_admin && !ds_access_is_admin(call->uid))
+	else if (found->is_admin && !ds_access_is_admin(call->subject))
 		ds_reply_error(call, 403, "permission_denied", NULL,
-			       "managing models needs root or the daemon's user; you are uid %u", call->uid);
+			       "managing models needs root or the daemon's user; you are %s", call->subject->owner);
 	else
 		take_body(call);
 }
@@ -398,8 +437,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 		c = c->next;
 	if (c && call && !c->closed)
 		c->closed = event_new(http->daemon->base, fd, EV_CLOSED, on_closed, c);
-	if (!c || !call || !c->closed || ds_access_peer(fd, &call->uid) < 0 ||
-	    getrandom(&random, sizeof(random), 0) < 0) {
+	if (!c || !call || !c->closed || (!c->subject && !http->is_tcp) || getrandom(&random, sizeof(random), 0) < 0) {
 		free(call);
 		evhttp_connection_free(evcon);
 		return;
@@ -407,6 +445,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	call->daemon = http->daemon;
 	call->req = req;
 	call->connection = c;
+	call->subject = c->subject;
 	snprintf(call->id, sizeof(call->id), "req-%016llx", (unsigned long long)random);
 	c->call = call;
 	http->n_calls++;
@@ -438,13 +477,14 @@ size_t ds_http_n_calls(const struct ds_http *http)
 	return http->n_calls;
 }
 
-int ds_http_new(struct ds_http **out, struct ds_daemon *daemon, int fd, struct ds_error *err)
+int ds_http_new(struct ds_http **out, struct ds_daemon *daemon, int fd, bool is_tcp, struct ds_error *err)
 {
 	ds_cleanup(ds_http_freep) struct ds_http *http = calloc(1, sizeof(*http));
 
 	if (!http)
 		return ds_fail(err, -ENOMEM, "no memory");
 	http->daemon = daemon;
+	http->is_tcp = is_tcp;
 	http->evhttp = evhttp_new(daemon->base);
 	http->rest = evtimer_new(daemon->base, on_rested, http);
 	evutil_make_socket_nonblocking(fd);

@@ -1,10 +1,11 @@
-/* server.h - HTTP over a Unix socket: connections, calls, and the table of routes.
+/* server.h - HTTP over a Unix socket, and over TCP: connections, calls, and the table of routes.
  *
  * A call is one request of a client and its answer. A route's function gets it and answers, now or later, with
  * http/reply.h; the call is freed when the answer is complete. If the client goes away before, on_gone is called, and
  * then the call is freed. */
 #pragma once
 
+#include "../access.h"
 #include "../daemon.h"
 #include "body.h"
 
@@ -16,7 +17,7 @@ struct ds_call {
 	struct ds_daemon *daemon;
 	struct evhttp_request *req;
 	struct connection *connection;
-	uid_t uid;
+	struct ds_subject *subject; /* referenced by its connection; NULL: by TCP, and not known yet */
 	char id[40];                  /* x-request-id */
 	char name[72];                /* what stands for * in the path of the route */
 	json_t *body;                 /* an object, of routes that have one; else NULL */
@@ -42,8 +43,8 @@ struct ds_route {
 	ds_route_fn *answer;
 };
 
-/* Serve the listening socket @fd (now owned). */
-int ds_http_new(struct ds_http **out, struct ds_daemon *daemon, int fd, struct ds_error *err);
+/* Serve the listening socket @fd (now owned). @is_tcp: clients need an API key, and have no admin routes. */
+int ds_http_new(struct ds_http **out, struct ds_daemon *daemon, int fd, bool is_tcp, struct ds_error *err);
 struct ds_http *ds_http_free(struct ds_http *http); /* takes NULL, returns NULL; calls on_gone of what is open */
 DS_DEFINE_FREEP(ds_http)
 
@@ -57,6 +58,7 @@ ds_route_fn ds_openai_chat, ds_openai_completions;
 ds_route_fn ds_models_list, ds_models_show, ds_healthz;
 ds_route_fn ds_tokenize, ds_render_prompt;
 ds_route_fn ds_admin_status, ds_admin_load, ds_admin_unload, ds_admin_evaluate, ds_admin_plugins;
+ds_route_fn ds_admin_keys, ds_admin_key_add, ds_admin_key_remove;
 
 /* For reply.c: the call is answered. */
 void ds_call_done(struct ds_call *call);

@@ -6,6 +6,8 @@
  * may be outdated by the time it comes up, which the tokens it was made for tell. */
 #include "bpe.h"
 
+#include "../tokenizer-common/heap.h"
+
 #define SHORT_PIECE 64
 #define NO_RANK UINT32_MAX
 #define NO_SYMBOL UINT32_MAX
@@ -43,61 +45,15 @@ static int merge_short(const struct ds_bpe *bpe, uint32_t *ids, size_t *n_ids)
 	return 0;
 }
 
-/* Both are small, because what a long piece costs is waiting for memory. */
+/* Small, as are the entries of the heap, because what a long piece costs is waiting for memory. An entry is for the
+ * merge of two tokens, by its rank. */
 struct symbol {
 	uint32_t previous, next; /* NO_SYMBOL at the ends */
 	uint32_t id;             /* DS_NO_TOKEN once it became part of the symbol before it */
 };
 
-/* A merge of the symbol at @at with the one after it. */
-struct waiting {
-	uint32_t rank, at;
-	uint32_t left, right;
-};
-
-/* The best entry is entries[0]; every other comes after entries[(i - 1) / 2]. */
-struct queue {
-	struct waiting *entries;
-	size_t n;
-};
-
-static bool comes_before(const struct waiting *a, const struct waiting *b)
-{
-	return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void enqueue(struct queue *queue, const struct waiting *entry)
-{
-	size_t i = queue->n++;
-
-	while (i > 0 && comes_before(entry, &queue->entries[(i - 1) / 2])) {
-		queue->entries[i] = queue->entries[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	queue->entries[i] = *entry;
-}
-
-static struct waiting dequeue(struct queue *queue)
-{
-	struct waiting best = queue->entries[0], last = queue->entries[--queue->n];
-	size_t i = 0;
-
-	for (;;) {
-		size_t child = 2 * i + 1;
-
-		if (child + 1 < queue->n && comes_before(&queue->entries[child + 1], &queue->entries[child]))
-			child++;
-		if (child >= queue->n || !comes_before(&queue->entries[child], &last))
-			break;
-		queue->entries[i] = queue->entries[child];
-		i = child;
-	}
-	queue->entries[i] = last;
-	return best;
-}
-
 /* Let the merge of symbol @at with its next one wait, if there is one. */
-static void propose(const struct ds_bpe *bpe, struct queue *queue, const struct symbol *symbols, uint32_t at)
+static void propose(const struct ds_bpe *bpe, struct ds_heap *heap, const struct symbol *symbols, uint32_t at)
 {
 	const struct ds_bpe_pair *pair;
 	uint32_t next;
@@ -107,17 +63,17 @@ static void propose(const struct ds_bpe *bpe, struct queue *queue, const struct 
 	next = symbols[at].next;
 	pair = ds_bpe_find_pair(bpe, symbols[at].id, symbols[next].id);
 	if (pair)
-		enqueue(queue, &(struct waiting){.rank = pair->rank,
-						 .at = at,
-						 .left = symbols[at].id,
-						 .right = symbols[next].id});
+		ds_heap_push(heap, &(struct ds_waiting){.key = ds_waiting_key(pair->rank, at),
+							.left = symbols[at].id,
+							.right = symbols[next].id});
 }
 
-static void merge_list(const struct ds_bpe *bpe, struct queue *queue, struct symbol *symbols)
+static void merge_list(const struct ds_bpe *bpe, struct ds_heap *heap, struct symbol *symbols)
 {
-	while (queue->n > 0) {
-		struct waiting w = dequeue(queue);
-		struct symbol *left = &symbols[w.at], *right;
+	while (heap->n > 0) {
+		struct ds_waiting w = ds_heap_pop(heap);
+		uint32_t at = ds_waiting_at(&w);
+		struct symbol *left = &symbols[at], *right;
 
 		if (left->id != w.left || left->next == NO_SYMBOL || symbols[left->next].id != w.right)
 			continue;
@@ -126,16 +82,16 @@ static void merge_list(const struct ds_bpe *bpe, struct queue *queue, struct sym
 		left->next = right->next;
 		right->id = DS_NO_TOKEN;
 		if (left->next != NO_SYMBOL)
-			symbols[left->next].previous = w.at;
-		propose(bpe, queue, symbols, left->previous);
-		propose(bpe, queue, symbols, w.at);
+			symbols[left->next].previous = at;
+		propose(bpe, heap, symbols, left->previous);
+		propose(bpe, heap, symbols, at);
 	}
 }
 
 /* Every one of the n - 1 merges at most removes a symbol and proposes two more: 3 n entries are enough. */
 static int reserve(struct ds_bpe_scratch *scratch, size_t n, struct ds_error *err)
 {
-	size_t size = n * (sizeof(struct symbol) + 3 * sizeof(struct waiting));
+	size_t size = n * (sizeof(struct symbol) + 3 * sizeof(struct ds_waiting));
 
 	if (n >= NO_SYMBOL)
 		return ds_fail(err, -E2BIG, "a piece of %zu bytes is too long", n);
@@ -155,7 +111,7 @@ int ds_bpe_merge(const struct ds_bpe *bpe, struct ds_bpe_scratch *scratch, uint3
 {
 	size_t n = *n_ids, kept = 0;
 	struct symbol *symbols;
-	struct queue queue;
+	struct ds_heap heap;
 	int r;
 
 	if (n <= SHORT_PIECE)
@@ -163,14 +119,14 @@ int ds_bpe_merge(const struct ds_bpe *bpe, struct ds_bpe_scratch *scratch, uint3
 	r = reserve(scratch, n, err);
 	if (r < 0)
 		return r;
-	queue = (struct queue){.entries = scratch->memory};
-	symbols = (struct symbol *)(queue.entries + 3 * n);
+	heap = (struct ds_heap){.entries = scratch->memory};
+	symbols = (struct symbol *)(heap.entries + 3 * n);
 	for (uint32_t i = 0; i < n; i++)
 		symbols[i] = (struct symbol){
 			.previous = i > 0 ? i - 1 : NO_SYMBOL, .next = i + 1 < n ? i + 1 : NO_SYMBOL, .id = ids[i]};
 	for (uint32_t i = 0; i + 1 < n; i++)
-		propose(bpe, &queue, symbols, i);
-	merge_list(bpe, &queue, symbols);
+		propose(bpe, &heap, symbols, i);
+	merge_list(bpe, &heap, symbols);
 	for (uint32_t i = 0; i != NO_SYMBOL; i = symbols[i].next)
 		ids[kept++] = symbols[i].id;
 	*n_ids = kept;

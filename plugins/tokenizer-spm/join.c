@@ -1,67 +1,32 @@
-/* join.c - a piece of text becomes tokens: characters in a linked list, and a heap of the neighbours that may be joined,
- * so that a megabyte without a space takes O(n log n). An entry of the heap may be outdated by the time it comes up,
- * which the sizes of the symbols it was made for tell: a symbol only ever grows, or is gone. */
+/* join.c - a piece of text becomes tokens: characters in a linked list, and a heap of the neighbours that may be
+ * joined, so that a megabyte without a space takes O(n log n). An entry of the heap may be outdated by the time it
+ * comes up, which the sizes of the symbols it was made for tell: a symbol only ever grows, or is gone. */
 #include "spm.h"
 
-#define NO_SYMBOL SIZE_MAX
+#include "../tokenizer-common/heap.h"
+
+#define NO_SYMBOL UINT32_MAX
 
 struct symbol {
 	const char *text;
-	size_t previous, next; /* NO_SYMBOL at the ends */
-	uint32_t size;         /* 0 once it became part of the symbol before it */
-	uint32_t id;           /* DS_NO_TOKEN: a character that is no token */
+	uint32_t previous, next; /* NO_SYMBOL at the ends */
+	uint32_t size;           /* 0 once it became part of the symbol before it */
+	uint32_t id;             /* DS_NO_TOKEN: a character that is no token */
 };
 
-/* Joining the symbol at @at with the one after it gives token @id. */
-struct waiting {
-	float score;
-	uint32_t id, left_size, size; /* bytes of the left symbol, of both */
-	size_t at;
-};
-
-/* The best entry is entries[0]; every other comes after entries[(i - 1) / 2]. */
-struct queue {
-	struct waiting *entries;
-	size_t n;
-};
-
-static bool comes_before(const struct waiting *a, const struct waiting *b)
+/* The highest score has the lowest rank. Numbers of IEEE 754 are in order as integers of sign and magnitude; both zeros
+ * are one, and a score that is no number comes first or last, by its sign. */
+static uint32_t rank_of(float score)
 {
-	return a->score != b->score ? a->score > b->score : a->at < b->at;
-}
+	uint32_t bits;
 
-static void enqueue(struct queue *queue, const struct waiting *entry)
-{
-	size_t i = queue->n++;
-
-	while (i > 0 && comes_before(entry, &queue->entries[(i - 1) / 2])) {
-		queue->entries[i] = queue->entries[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	queue->entries[i] = *entry;
-}
-
-static struct waiting dequeue(struct queue *queue)
-{
-	struct waiting best = queue->entries[0], last = queue->entries[--queue->n];
-	size_t i = 0;
-
-	for (;;) {
-		size_t child = 2 * i + 1;
-
-		if (child + 1 < queue->n && comes_before(&queue->entries[child + 1], &queue->entries[child]))
-			child++;
-		if (child >= queue->n || !comes_before(&queue->entries[child], &last))
-			break;
-		queue->entries[i] = queue->entries[child];
-		i = child;
-	}
-	queue->entries[i] = last;
-	return best;
+	score += 0.0f;
+	memcpy(&bits, &score, sizeof(bits));
+	return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
 /* Let symbol @at wait to be joined with its next one, if they spell a token. */
-static void propose(const struct ds_spm *spm, struct queue *queue, const struct symbol *symbols, size_t at)
+static void propose(const struct ds_spm *spm, struct ds_heap *heap, const struct symbol *symbols, uint32_t at)
 {
 	uint32_t size, id;
 
@@ -70,38 +35,37 @@ static void propose(const struct ds_spm *spm, struct queue *queue, const struct 
 	size = symbols[at].size + symbols[symbols[at].next].size;
 	id = ds_lexicon_find(&spm->lexicon, symbols[at].text, size);
 	if (id != DS_NO_TOKEN)
-		enqueue(queue, &(struct waiting){.score = spm->vocabulary->scores[id],
-						 .id = id,
-						 .left_size = symbols[at].size,
-						 .size = size,
-						 .at = at});
+		ds_heap_push(heap, &(struct ds_waiting){.key = ds_waiting_key(rank_of(spm->vocabulary->scores[id]), at),
+							.left = symbols[at].size,
+							.right = size - symbols[at].size});
 }
 
-static void join_all(const struct ds_spm *spm, struct queue *queue, struct symbol *symbols)
+static void join_all(const struct ds_spm *spm, struct ds_heap *heap, struct symbol *symbols)
 {
-	while (queue->n > 0) {
-		struct waiting w = dequeue(queue);
-		struct symbol *left = &symbols[w.at], *right;
+	while (heap->n > 0) {
+		struct ds_waiting w = ds_heap_pop(heap);
+		uint32_t at = ds_waiting_at(&w);
+		struct symbol *left = &symbols[at], *right;
 
-		if (left->size != w.left_size || left->next == NO_SYMBOL ||
-		    left->size + symbols[left->next].size != w.size)
+		if (left->size != w.left || left->next == NO_SYMBOL || symbols[left->next].size != w.right)
 			continue;
 		right = &symbols[left->next];
-		left->id = w.id;
-		left->size = w.size;
+		left->size += right->size;
+		left->id = ds_lexicon_find(&spm->lexicon, left->text, left->size);
 		left->next = right->next;
 		right->size = 0;
 		if (left->next != NO_SYMBOL)
-			symbols[left->next].previous = w.at;
-		propose(spm, queue, symbols, left->previous);
-		propose(spm, queue, symbols, w.at);
+			symbols[left->next].previous = at;
+		propose(spm, heap, symbols, left->previous);
+		propose(spm, heap, symbols, at);
 	}
 }
 
 /* A character, or a byte that belongs to none, is a symbol. Returns how many there are. */
-static size_t take_characters(const struct ds_spm *spm, struct symbol *symbols, const char *text, size_t n)
+static uint32_t take_characters(const struct ds_spm *spm, struct symbol *symbols, const char *text, size_t n)
 {
-	size_t n_symbols = 0, size;
+	uint32_t n_symbols = 0;
+	size_t size;
 
 	for (size_t i = 0; i < n; i += size, n_symbols++) {
 		bool whole = ds_utf8_next(text + i, n - i, &size) == DS_UTF8_CHARACTER;
@@ -141,7 +105,7 @@ static int push_character(const struct ds_spm *spm, const struct symbol *symbol,
 /* Each of the n - 1 joins at most removes a symbol and proposes two more: 3 n entries are enough. */
 static int reserve(struct ds_spm_scratch *scratch, size_t n, struct ds_error *err)
 {
-	size_t size = n * (sizeof(struct symbol) + 3 * sizeof(struct waiting));
+	size_t size = n * (sizeof(struct symbol) + 3 * sizeof(struct ds_waiting));
 
 	if (scratch->size >= size)
 		return 0;
@@ -154,26 +118,26 @@ static int reserve(struct ds_spm_scratch *scratch, size_t n, struct ds_error *er
 	return 0;
 }
 
-int ds_spm_join(const struct ds_spm *spm, struct ds_spm_scratch *scratch, const char *text, size_t n, struct ds_ids *ids,
-		struct ds_error *err)
+int ds_spm_join(const struct ds_spm *spm, struct ds_spm_scratch *scratch, const char *text, size_t n,
+		struct ds_ids *ids, struct ds_error *err)
 {
 	struct symbol *symbols;
-	struct queue queue = {.n = 0};
-	size_t n_symbols;
+	struct ds_heap heap = {.n = 0};
+	uint32_t n_symbols;
 	int r;
 
-	r = n > UINT32_MAX ? ds_fail(err, -E2BIG, "a piece of %zu bytes is too long", n) : reserve(scratch, n, err);
+	r = n >= NO_SYMBOL ? ds_fail(err, -E2BIG, "a piece of %zu bytes is too long", n) : reserve(scratch, n, err);
 	if (r == 0)
 		r = ds_ids_reserve(ids, n, err);
 	if (r < 0 || n == 0)
 		return r;
 	symbols = scratch->memory;
-	queue.entries = (struct waiting *)(symbols + n);
+	heap.entries = (struct ds_waiting *)(symbols + n);
 	n_symbols = take_characters(spm, symbols, text, n);
-	for (size_t i = 0; i + 1 < n_symbols; i++)
-		propose(spm, &queue, symbols, i);
-	join_all(spm, &queue, symbols);
-	for (size_t i = 0; r == 0 && i != NO_SYMBOL; i = symbols[i].next) {
+	for (uint32_t i = 0; i + 1 < n_symbols; i++)
+		propose(spm, &heap, symbols, i);
+	join_all(spm, &heap, symbols);
+	for (uint32_t i = 0; r == 0 && i != NO_SYMBOL; i = symbols[i].next) {
 		if (symbols[i].id == DS_NO_TOKEN) {
 			r = push_character(spm, &symbols[i], &scratch->unknown, ids, err);
 			continue;

@@ -51,6 +51,13 @@ tests_fuzz_fuzz_sse_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)
 tests_fuzz_fuzz_sse_LDFLAGS = $(fuzz_ldflags)
 tests_fuzz_fuzz_sse_LDADD = client/libdsctl.a
 
+# The broker: what a client says by TCP of whom it calls, and what a unit is called.
+fuzz_programs += tests/fuzz/fuzz-access
+tests_fuzz_fuzz_access_SOURCES = tests/fuzz/fuzz-access.c $(fuzz_driver)
+tests_fuzz_fuzz_access_CPPFLAGS = $(daemon_cppflags) -I$(top_srcdir)
+tests_fuzz_fuzz_access_LDFLAGS = $(fuzz_ldflags)
+tests_fuzz_fuzz_access_LDADD = $(daemon_libs)
+
 # tokenizer-bpe, over a small vocabulary.
 fuzz_programs += tests/fuzz/fuzz-tokenizer
 tests_fuzz_fuzz_tokenizer_SOURCES = tests/fuzz/fuzz-tokenizer.c $(fuzz_driver)

@@ -254,6 +254,15 @@ def test_a_new_model_appears_and_a_vanished_one_goes():
         assert daemon.post(CHAT, chat("tokens=1"))[1]["model"] == "other"
 
 
+def test_models_are_listed_in_the_order_of_their_files_even_if_they_came_later():
+    with NullDaemon({"name": "b", "path": "null"}, {"name": "d", "path": "null"}, config={"default_model": "b"}) as daemon:
+        for name in "eca":
+            daemon.write_model({"name": name, "path": "null"})
+        daemon.reload()
+        until("them to be there", lambda: daemon.get("/v1/models/a")[0] == 200)
+        assert [m["id"] for m in daemon.get("/v1/models")[1]["data"]] == list("abcde")
+
+
 def test_a_vanished_model_finishes_what_it_does():
     with NullDaemon({"name": "null", "path": "null"}, {"name": "other", "path": "other"}, config={"default_model": "other"}) as daemon:
         answers = []
@@ -456,12 +465,14 @@ def test_every_error_is_listed_with_its_place(tmp_path):
 
 def test_options_of_plugins_and_samplers_are_checked_against_what_there_is(tmp_path):
     (tmp_path / "models.d").mkdir()
-    (tmp_path / "models.d/m.yaml").write_text("name: m\npath: .\nsampling: {temprature: 1, top_k: 5000}\n")
+    (tmp_path / "models.d/m.yaml").write_text("name: m\npath: .\nsampling: {temprature: 1, top_k: 5000}\nbackend: abacus\n"
+                                       "dialect: auto\n")
     code, lines = check(tmp_path, "version: 1\nplugins:\n  load: [null-sampler]\n  options:\n    null-sampler: {top_k: x}\n"
                                   "    absent: {a: 1}\n")
     assert code == 1
     assert [line.split(": ", 1)[1].split(" (")[0] for line in lines] == [
         "plugins.options.null-sampler.top_k: \"x\" does not fit", "plugins.options.absent: plugins.load has no such plugin",
+        "backend: \"abacus\" is in no plugin of plugins.load",
         "sampling.temprature: unknown option", "sampling.top_k: \"5000\" does not fit"]
 
 

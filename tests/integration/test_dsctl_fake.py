@@ -154,6 +154,11 @@ def test_a_status_is_an_exit_code_and_its_sentence_is_the_daemons(fake, status, 
     assert dsctl(fake, "run", "x", code=code) == ("", "dsctl: no, because\n")
 
 
+def test_a_model_that_failed_is_a_failure_and_not_busy(fake):
+    fake.routes[CHAT] = Answer(503, {"error": {"message": "it cannot be loaded", "code": "model_failed"}})
+    assert dsctl(fake, "run", "x", code=1)[1] == "dsctl: it cannot be loaded\n"
+
+
 def test_an_error_without_a_sentence_is_named_by_its_status(fake):
     fake.routes[STATUS] = Answer(500, b"<html>")
     _, talk = dsctl(fake, "status", code=1)
@@ -269,9 +274,11 @@ def test_status_shows_loads_and_engine_starts(fake):
     fake.routes[STATUS] = status_of(model(), model(name="bad", state="failed", reason="config.json: line 3"))
     out, _ = dsctl(fake, "status")
     rows = [line.split() for line in out.splitlines()]
-    assert rows[-2] == ["fake", "ready", "3.0", "MiB", "64", "5/64", "1", "0", "1", "2", "-"]
+    assert rows[-2] == ["fake", "ready", "3.0", "MiB", "-", "64", "5/64", "1", "0", "1", "2", "-"]
     assert rows[-1][:2] == ["bad", "failed"] and out.endswith("config.json: line 3\n")
     assert json.loads(dsctl(fake, "status", "--json")[0])["models"][1]["state"] == "failed"
+    fake.routes[STATUS] = status_of(model(mapped_size=5 << 30))
+    assert dsctl(fake, "status")[0].splitlines()[-1].split()[2:8] == ["3.0", "MiB", "5.0", "GiB", "64", "5/64"]
 
 
 LOAD = ("POST", "/admin/v1/models/fake/load")
@@ -294,7 +301,7 @@ def test_a_context_that_is_not_the_models_own_is_told(fake):
     assert "context of 24576 of 131072 tokens\n" in talk
     assert talk.endswith("dsctl: warning: fake: context: something is odd\n")
     row = dsctl(fake, "status", "--no-legend")[0].splitlines()[-1]
-    assert "  24576 of 131072  " in row and row.endswith("context: something is odd")
+    assert " 24576 of 131072 " in row and row.endswith("context: something is odd")
 
 
 def test_a_nul_in_an_answer_is_passed_through(fake):
@@ -439,6 +446,8 @@ def test_vectors_that_are_not_there_are_named(fake, tmp_path):
     (["stauts"], "did you mean dsctl status?"),
     (["status", "now"], "dsctl status: now is one word too many"),
     (["config"], "dsctl config check is what there is"),
+    (["ps"], "did you mean dsctl status?"),
+    (["stop", "fake"], "did you mean dsctl unload?"),
     (["load"], "something is missing"),
     (["load", "a", "b"], "b is one word too many"),
     (["run", "--tempertaure", "1", "x"], "did you mean --temperature?"),
@@ -451,7 +460,8 @@ def test_a_mistake_on_the_command_line_is_explained(fake, args, why):
 
 def test_help_lists_every_verb_and_every_option(fake):
     out, _ = dsctl(fake, "--help")
-    verbs = ["run", "chat", "status", "ls", "load", "unload", "plugins", "verify", "config check"]
+    verbs = ["run", "chat", "status", "ls", "load", "unload", "plugins", "verify", "inspect", "quantize", "tokenize",
+             "render", "config check"]
     for verb in verbs:
         assert f"\n  {verb} " in out
         assert dsctl(fake, *verb.split(), "--help")[0].startswith(f"dsctl {verb}")

@@ -32,7 +32,7 @@ def spoiled(tmp_path):
 def test_a_checkpoint_is_described_in_numbers():
     model = json.loads(dsctl("inspect", "--json", TINY)[0])
     config = json.loads((TINY / "config.json").read_text())
-    assert model["architecture"] == "deepseek" and model["name"] == "tiny-v3"
+    assert model["architecture"] == "deepseek" and model["family"] == "deepseek2" and model["name"] == "tiny-v3"
     assert model["layers"] == config["num_hidden_layers"] and model["hidden"] == config["hidden_size"]
     assert model["vocab"] == config["vocab_size"] and model["tokenizer"] is None and model["dialect"] is None
     moe = config["num_hidden_layers"] - config["first_k_dense_replace"]
@@ -60,6 +60,21 @@ def test_a_person_reads_the_same_in_words():
 def test_what_is_not_there_is_exit_code_4(tmp_path):
     assert "nowhere" in dsctl("inspect", tmp_path / "nowhere", code=4)[1]
     assert "no *.safetensors" in dsctl("inspect", tmp_path, code=4)[1]
+
+
+def test_a_family_has_the_name_that_people_know_it_by():
+    families = {"tiny-llama3": "llama", "tiny-qwen2": "qwen2", "qwen3": "qwen3", "v2-lite": "deepseek2"}
+    for name, family in families.items():
+        assert dsctl("inspect", FIXTURES / name)[0].splitlines()[1].split()[1] == family + ","
+
+
+def test_of_several_gguf_files_in_a_directory_one_must_be_named(tmp_path):
+    for name in ("config.json", "b.gguf", "a.gguf"):
+        (tmp_path / name).write_text("{}")
+    talk = dsctl("inspect", tmp_path, code=2)[1]
+    assert talk == f"dsctl: {tmp_path}: 2 GGUF models are in it, such as a.gguf and b.gguf; the path has to name one\n"
+    (tmp_path / "model.safetensors").write_text("")
+    assert "config.json" in dsctl("inspect", tmp_path, code=1)[1]
 
 
 @pytest.mark.parametrize("name, content, sentence", [

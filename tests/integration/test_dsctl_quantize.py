@@ -37,6 +37,11 @@ def test_every_type_is_written_and_read_again(tmp_path, kind):
     assert os.listdir(tmp_path) == ["m.gguf"]
 
 
+def test_a_type_may_be_spelt_as_in_the_names_of_files(tmp_path):
+    dsctl("quantize", TINY_R1, tmp_path / "m.gguf", "--type", "Q8_0")
+    assert {kind["type"] for kind in inspect(tmp_path / "m.gguf")["types"]} == {"Q8_0", "F32"}
+
+
 def test_a_file_has_the_modes_that_new_files_have(tmp_path):
     plain = tmp_path / "plain"
     plain.touch()

@@ -1,8 +1,12 @@
-daemon_tests = tests/unit/test-body tests/unit/test-config tests/unit/test-budget tests/unit/test-counters
+daemon_tests = tests/unit/test-access tests/unit/test-body tests/unit/test-budget tests/unit/test-config tests/unit/test-counters
 if HAVE_CMOCKA
 check_PROGRAMS += $(daemon_tests)
 TESTS += $(daemon_tests)
 endif
+
+tests_unit_test_access_SOURCES = tests/unit/test-access.c
+tests_unit_test_access_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
+tests_unit_test_access_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 
 tests_unit_test_body_SOURCES = tests/unit/test-body.c
 tests_unit_test_body_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)

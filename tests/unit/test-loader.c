@@ -426,7 +426,7 @@ static void a_dialect_there_is_not_is_refused_with_those_there_are(void **state)
 	add_checkpoint(b);
 	send_files(b);
 	send_text(b, DS_MSG_LOAD, "{\"dialect\": \"mine\"}", NULL, 0);
-	assert_failed(b, "no_plugin", "no dialect \"mine\" (there is: deepseek-v2 deepseek-v3 ");
+	assert_failed(b, "no_plugin", "no dialect \"mine\" (there is: deepseek-v2, deepseek-v3, ");
 }
 
 /* Another loader, without files. */
