@@ -17,6 +17,7 @@ from prometheus_client.openmetrics import parser
 
 from deepseekd import STAGE, Deepseekd, Connection, until
 from null_daemon import CHAT, NullDaemon, chat
+from test_tcp import Tcp
 
 SOURCE = pathlib.Path(__file__).parents[2]
 STUB = str(pathlib.Path(__file__).with_name("journal_stub.py"))
@@ -78,6 +79,22 @@ def test_a_request_leaves_one_audit_record_with_its_numbers():
         assert record["PRIORITY"] == "6" and record["SYSLOG_IDENTIFIER"] == "deepseekd"
         assert record["MESSAGE"].startswith(f"request {record['DEEPSEEKD_REQUEST']}: generate of uid:")
         assert "deepseekd" not in daemon.log(), "what goes to the journal is not also written to stderr"
+
+
+class JournalledTcp(Journalled, Tcp):
+    pass
+
+
+@with_journal
+def test_a_client_with_a_key_is_recorded_by_its_name_and_the_key_is_nowhere():
+    with JournalledTcp() as daemon:
+        key = daemon.key("laptop")
+        assert daemon.ask("POST", CHAT, key, chat("tokens=1"))[0] == 200
+        daemon.ask("POST", CHAT, key[:-1] + "0", chat("tokens=1"))
+        record = daemon.entry("REQUEST_DONE")
+        assert record["DEEPSEEKD_OWNER"] == "key:laptop" and "DEEPSEEKD_UID" not in record
+        assert len(daemon.entries("REQUEST_DONE")) == 1
+        assert key[:-1] not in json.dumps(daemon.entries()) + daemon.log()
 
 
 @with_journal
