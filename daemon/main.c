@@ -535,7 +535,10 @@ int main(int argc, char **argv)
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)
 		return r < 0 ? 2 : 0;
-	if (load_config(&p.options, &p.daemon.config) < 0)
+	if (load_config(&p.options, &p.daemon.config) < 0) {
+		if (!p.options.check_config)
+			ds_observe_daemon(LOG_ERR, DS_MESSAGE_CONFIG_REFUSED, "the configuration has errors: nothing starts");
 		return 1;
+	}
 	return run(&p);
 }

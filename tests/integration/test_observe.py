@@ -175,6 +175,18 @@ def test_the_life_of_a_model_and_of_the_configuration_has_ids():
 
 
 @with_journal
+def test_a_daemon_that_does_not_start_says_why_with_an_id():
+    daemon = Journalled()
+    daemon.config.write_text("version: 1\nnonsense: 1\n")
+    with pytest.raises(AssertionError, match="ended with 1"):
+        daemon.start()
+    until("the reasons", lambda: len(daemon.entries(PRIORITY="3")) == 2)
+    place, summary = daemon.entries(PRIORITY="3")
+    assert "deepseekd.yaml:2:1: nonsense: unknown key" in place["MESSAGE"] and "MESSAGE_ID" not in place
+    assert summary["MESSAGE_ID"] == IDS["CONFIG_REFUSED"]
+
+
+@with_journal
 def test_what_a_file_says_cannot_make_fields_of_its_own():
     with Journalled() as daemon:
         daemon.write_model(NULL, fail="bad\nMESSAGE_ID=forged\nDEEPSEEKD_UID=0")
