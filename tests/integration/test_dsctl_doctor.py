@@ -186,7 +186,8 @@ def test_a_unit_that_has_failed_is_named(tmp_path, config):
 
 # The folder in the place of /run/deepseekd, so that the socket is the system's.
 AS_SYSTEM = [*UNSHARE, "unshare", "--mount", "sh", "-c",
-             'mount -t tmpfs run /run && mkdir /run/deepseekd && mount --bind "$0" /run/deepseekd && exec "$@"']
+             'mount -t tmpfs run /run && mkdir /run/deepseekd && mount --bind "$0" /run/deepseekd && '
+             'mount -t tmpfs home /home && mkdir -p /home/somebody/model && exec "$@"']
 
 
 @with_namespace
@@ -200,10 +201,9 @@ def test_a_system_without_its_unit_is_named(tmp_path, config):
 @with_namespace
 def test_a_model_at_home_is_hidden_from_a_unit_that_protects_homes(tmp_path, config):
     path = with_systemctl(tmp_path, "LoadState=loaded\nActiveState=active\nSubState=running\nProtectHome=yes")
-    home = pathlib.Path("/root") if os.access("/root", os.R_OK | os.X_OK) else pathlib.Path.home()
-    with Patient(tmp_path, models=[model(f"{home}/")]):
+    with Patient(tmp_path, models=[model("/home/somebody/model")]):
         findings = doctor("/run/deepseekd/api.sock", "--config", str(config), before=[*AS_SYSTEM, str(tmp_path)], **path)
-    assert "ProtectHome" in found(findings, "paths", "fail", "is hidden from the service")["fix"]
+    assert "ProtectHome" in found(findings, "paths", "fail", "/home/somebody/model is hidden from the service")["fix"]
 
 
 def test_a_configuration_that_is_wrong_is_named_with_its_line(tmp_path):
@@ -348,14 +348,14 @@ def test_a_plugin_whose_device_is_missing_is_named(tmp_path, config):
 @with_namespace
 def test_a_disk_that_is_full_is_named(tmp_path, config):
     (tmp_path / "state").mkdir()
-    daemon = subprocess.Popen(["sleep", "60"], cwd=tmp_path / "state")
-    small = [*UNSHARE, "unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k small "$0" && exec "$@"', str(tmp_path / "state")]
-    try:
-        with Patient(tmp_path, pid=daemon.pid) as fake:
-            found(doctor(fake.path, "--config", str(config), code=0, before=small), "disk", "warn", f"{tmp_path}/state: 64.0 KiB left")
-    finally:
-        daemon.kill()
-        daemon.wait()
+    pid = tmp_path / "pid"
+    small = [*UNSHARE, "unshare", "--mount", "sh", "-c",  # with a process that stands for the daemon, at work on that disk
+             'mount -t tmpfs -o size=64k small "$0" && { sh -c \'cd "$0" && echo $$ >../pid.new && mv ../pid.new ../pid && exec sleep 60\' "$0" '
+             '>/dev/null 2>&1 & until [ -s "$0/../pid" ]; do sleep 0.01; done; "$@"; ended=$?; kill $!; exit $ended; }', str(tmp_path / "state")]
+    with Patient(tmp_path) as fake:
+        fake.routes["GET", "/admin/v1/status"] = lambda body: Answer(200, {**fake.status, "pid": int(pid.read_text())})
+        findings = doctor(fake.path, "--config", str(config), code=0, before=small)
+    found(findings, "disk", "warn", f"{tmp_path}/state: 64.0 KiB left")
 
 
 # top
