@@ -229,3 +229,12 @@ void ds_answer_printer_end(struct ds_answer_printer *p)
 		putchar('\n');
 	fflush(stdout);
 }
+
+void ds_answer_tell_if_cut(const struct ds_answer *a)
+{
+	bool reasons = json_string_length(a->content) == 0 && json_string_length(a->reasoning) > 0;
+
+	if (a->finish_reason && strcmp(a->finish_reason, "length") == 0)
+		fprintf(stderr, "dsctl: the %s stops here because %s reached its greatest length\n",
+			reasons ? "reasoning" : "answer", reasons ? "the answer" : "it");
+}

@@ -25,6 +25,9 @@ void ds_answer_deinit(struct ds_answer *a);
 int ds_answer_fetch(struct ds_client *client, json_t *request, const struct ds_answer_sink *sink,
 		    struct ds_answer *answer, struct ds_error *err);
 
+/* A sentence on stderr if the answer reached its greatest length: with the reasoning hidden there may be nothing else. */
+void ds_answer_tell_if_cut(const struct ds_answer *answer);
+
 /* The options of run and chat that become members of a request. */
 struct ds_answer_options {
 	const char *model;

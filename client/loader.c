@@ -7,18 +7,21 @@
 #include "spawn-helper.h"
 
 #include <dirent.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 
 #define MAX_PLUGINS 256
 
-/* The command line: ds-loader --plugin-dir DIR --plugin NAME... */
+/* The command line: ds-loader --caller --plugin-dir DIR --plugin NAME... */
 struct command {
 	char *program;
 	const char *dir;
 	char *names[MAX_PLUGINS];
 	size_t n_names;
-	const char *argv[3 + 2 * MAX_PLUGINS + 1];
+	const char *argv[4 + 2 * MAX_PLUGINS + 1];
 };
 
 static void command_deinit(struct command *c)
@@ -90,6 +93,7 @@ static int make_command(struct command *c, struct ds_error *err)
 		return r;
 	qsort(c->names, c->n_names, sizeof(c->names[0]), by_name);
 	c->argv[n++] = c->program;
+	c->argv[n++] = "--caller";
 	c->argv[n++] = "--plugin-dir";
 	c->argv[n++] = c->dir;
 	for (size_t i = 0; i < c->n_names; i++) {
@@ -108,6 +112,9 @@ static int send_json(int socket, uint16_t type, const json_t *json, const int *f
 	if (json && !text)
 		return ds_fail(err, -ENOMEM, "no memory for a request");
 	r = ds_message_send(socket, type, 0, text, text ? strlen(text) : 0, fds, n_fds);
+	if (r == -EMSGSIZE)
+		return ds_fail(err, -EFBIG, "the input is longer than ds-loader takes at once (%u MiB as JSON)",
+			       DS_MESSAGE_MAX >> 20);
 	return r < 0 ? ds_fail(err, r, "ds-loader cannot be asked: %s", strerror(-r)) : 0;
 }
 
@@ -174,8 +181,51 @@ static int fail_as_ended(pid_t *pid, struct ds_error *err)
 	return ds_fail(err, -EREMOTEIO, "ds-loader exited with %d before it had an answer", WEXITSTATUS(status));
 }
 
-static int converse(const struct ds_loader_call *call, const struct ds_files *files, int socket, json_t **answer,
-		    struct ds_error *err)
+/* The signals that end a program, held back so that what is begun can be undone: blocked from here on, and readable. The
+ * loader inherits the mask: it is not for a terminal to end it. */
+struct interrupts {
+	sigset_t before;
+	int fd;
+};
+
+static void interrupts_init(struct interrupts *i)
+{
+	sigset_t ends;
+
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, &i->before);
+	i->fd = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void interrupts_deinit(struct interrupts *i)
+{
+	struct signalfd_siginfo info;
+
+	/* what was seen has been obeyed, and must not come again */
+	while (i->fd >= 0 && read(i->fd, &info, sizeof(info)) == sizeof(info))
+		;
+	if (i->fd >= 0)
+		close(i->fd);
+	sigprocmask(SIG_SETMASK, &i->before, NULL);
+}
+
+/* The next message, or -EINTR. */
+static int receive(int socket, const struct interrupts *i, struct ds_message *m, struct ds_error *err)
+{
+	struct pollfd p[] = {{.fd = socket, .events = POLLIN}, {.fd = i->fd, .events = POLLIN}};
+
+	while (poll(p, DS_ARRAY_SIZE(p), -1) < 0 && errno == EINTR)
+		;
+	if (p[1].revents & POLLIN)
+		return ds_fail(err, -EINTR, "interrupted");
+	return ds_message_receive(socket, m, err);
+}
+
+static int converse(const struct ds_loader_call *call, const struct ds_files *files, int socket,
+		    const struct interrupts *interrupts, json_t **answer, struct ds_error *err)
 {
 	int r = send_files(socket, files, err);
 
@@ -185,7 +235,7 @@ static int converse(const struct ds_loader_call *call, const struct ds_files *fi
 	while (r == 0 || r == -EPIPE) {
 		ds_cleanup(ds_message_deinit) struct ds_message m = {0};
 
-		r = ds_message_receive(socket, &m, err);
+		r = receive(socket, interrupts, &m, err);
 		if (r < 0)
 			return r;
 		r = take(call, &m, answer, err);
@@ -198,8 +248,11 @@ int ds_loader_run(const struct ds_loader_call *call, json_t **answer, struct ds_
 	ds_cleanup(command_deinit) struct command command = {0};
 	ds_cleanup(ds_files_deinit) struct ds_files files = {0};
 	ds_cleanup(end_of_loader) pid_t pid = 0;
+	ds_cleanup(interrupts_deinit) struct interrupts interrupts = {.fd = -1};
 	ds_cleanup(ds_closep) int socket = -1;
 	int sockets[2], r;
+
+	sigprocmask(SIG_SETMASK, NULL, &interrupts.before);
 
 	r = ds_files_open(&files, call->path, err);
 	if (r == 0)
@@ -210,11 +263,14 @@ int ds_loader_run(const struct ds_loader_call *call, json_t **answer, struct ds_
 	if (r < 0)
 		return ds_fail(err, r, "no channel for ds-loader: %s", strerror(-r));
 	socket = sockets[0];
-	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET);
+	interrupts_init(&interrupts);
+	r = ds_spawn(command.argv, sockets[1], DS_SPAWN_SOCKET, NULL);
 	close(sockets[1]);
 	if (r < 0)
 		return ds_fail(err, -EREMOTEIO, "%s: %s", command.program, strerror(-r));
 	pid = r;
-	r = converse(call, &files, socket, answer, err);
+	r = converse(call, &files, socket, &interrupts, answer, err);
+	if (r == -EINTR)
+		kill(pid, SIGKILL);
 	return r == -EPIPE ? fail_as_ended(&pid, err) : r;
 }

@@ -16,5 +16,6 @@ struct ds_loader_call {
 	void *self;
 };
 
-/* Ask, and wait for the answer, which the caller owns. -ENOENT: no such file. */
+/* Ask, and wait for the answer, which the caller owns. -ENOENT: no such file. -EINTR: SIGINT, SIGTERM or SIGHUP
+ * came, and ds-loader is gone. */
 int ds_loader_run(const struct ds_loader_call *call, json_t **answer, struct ds_error *err);

@@ -15,6 +15,7 @@ client_libdsctl_a_SOURCES = \
 	client/sse.c client/sse.h \
 	client/vectors.c client/vectors.h \
 	client/verb-chat.c \
+	client/verb-completion.c \
 	client/verb-config.c \
 	client/verb-doctor.c \
 	client/verb-inspect.c \
@@ -38,3 +39,19 @@ bin_PROGRAMS += dsctl
 dsctl_SOURCES = client/main.c
 dsctl_CPPFLAGS = $(client_libdsctl_a_CPPFLAGS)
 dsctl_LDADD = client/libdsctl.a lib/libds.a $(CURL_LIBS) $(EDIT_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS)
+
+# The completions are what dsctl prints of its own tables.
+bashcompletiondir = $(datadir)/bash-completion/completions
+bashcompletion_DATA = client/dsctl
+zshcompletiondir = $(datadir)/zsh/site-functions
+zshcompletion_DATA = client/_dsctl
+fishcompletiondir = $(datadir)/fish/vendor_completions.d
+fishcompletion_DATA = client/dsctl.fish
+CLEANFILES += client/dsctl client/_dsctl client/dsctl.fish
+
+client/dsctl: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion bash >$@.tmp && mv $@.tmp $@
+client/_dsctl: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion zsh >$@.tmp && mv $@.tmp $@
+client/dsctl.fish: dsctl$(EXEEXT)
+	$(AM_V_GEN)./dsctl$(EXEEXT) completion fish >$@.tmp && mv $@.tmp $@

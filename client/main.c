@@ -11,12 +11,14 @@
 
 static const char system_socket[] = "/run/deepseekd/api.sock";
 
-static const struct ds_verb *const verbs[] = {
+const struct ds_verb *const ds_verbs[] = {
 	&ds_verb_run,    &ds_verb_chat,    &ds_verb_status,       &ds_verb_ls,       &ds_verb_load,
 	&ds_verb_unload, &ds_verb_verify,  &ds_verb_inspect,      &ds_verb_quantize, &ds_verb_tokenize,
 	&ds_verb_render, &ds_verb_plugins, &ds_verb_config_check, &ds_verb_key_add,  &ds_verb_key_ls,
-	&ds_verb_key_rm,  &ds_verb_top,     &ds_verb_log,           &ds_verb_doctor,
+	&ds_verb_key_rm, &ds_verb_top,     &ds_verb_log,          &ds_verb_doctor,   &ds_verb_completion,
+	NULL,
 };
+#define N_VERBS (DS_ARRAY_SIZE(ds_verbs) - 1)
 
 /* The exit codes of the manual, EXIT STATUS; anything else is 1. */
 static const struct {
@@ -40,7 +42,7 @@ struct globals {
 };
 
 #define GLOBAL(member) offsetof(struct globals, member)
-static const struct ds_flag global_flags[] = {
+const struct ds_flag ds_global_flags[] = {
 	{"socket", 0, DS_FLAG_TEXT, GLOBAL(socket), "PATH",
 	 "the daemon's socket (else DEEPSEEKD_SOCKET, else the usual places)"},
 	{"bus", 0, DS_FLAG_TEXT, GLOBAL(bus), "BUS", "manage the daemon over D-Bus: system, an address, or none"},
@@ -74,7 +76,7 @@ static void print_help(const struct ds_verb *verb)
 			puts("\nOptions:");
 		print_flags(verb->flags);
 		puts("\nOptions of every verb:");
-		print_flags(global_flags);
+		print_flags(ds_global_flags);
 		return;
 	}
 	puts("dsctl VERB [OPTIONS] [ARGUMENTS] - talks to deepseekd, the service that owns this machine's language "
@@ -83,14 +85,14 @@ static void print_help(const struct ds_verb *verb)
 	     "  dsctl chat\n"
 	     "  dsctl status\n\n"
 	     "Verbs:");
-	for (size_t i = 0; i < DS_ARRAY_SIZE(verbs); i++) {
+	for (size_t i = 0; i < N_VERBS; i++) {
 		char left[64];
 
-		snprintf(left, sizeof(left), "%s %s", verbs[i]->name, verbs[i]->usage);
-		printf("  %-29s  %s\n", left, verbs[i]->help);
+		snprintf(left, sizeof(left), "%s %s", ds_verbs[i]->name, ds_verbs[i]->usage);
+		printf("  %-29s  %s\n", left, ds_verbs[i]->help);
 	}
 	puts("\nOptions:");
-	print_flags(global_flags);
+	print_flags(ds_global_flags);
 	puts("\nExit codes: 0 done, 1 failed,");
 	for (size_t i = 0; i < DS_ARRAY_SIZE(exits); i++)
 		printf("  %3d %s\n", exits[i].exit_code, exits[i].meaning);
@@ -129,20 +131,20 @@ static const char *nearest_verb(const char *word, const char *const *names, size
 
 static int find_verb(const struct ds_verb **out, char ***args, struct ds_error *err)
 {
-	const char *names[DS_ARRAY_SIZE(verbs)];
+	const char *names[N_VERBS];
 	const char *nearest;
 
-	for (size_t i = 0; i < DS_ARRAY_SIZE(verbs); i++) {
-		size_t n = match(verbs[i]->name, *args);
+	for (size_t i = 0; i < N_VERBS; i++) {
+		size_t n = match(ds_verbs[i]->name, *args);
 
-		names[i] = verbs[i]->name;
+		names[i] = ds_verbs[i]->name;
 		if (n > 0) {
 			*args += n;
-			*out = verbs[i];
+			*out = ds_verbs[i];
 			return 0;
 		}
 	}
-	for (size_t i = 0; i < DS_ARRAY_SIZE(verbs); i++)
+	for (size_t i = 0; i < N_VERBS; i++)
 		if (strncmp(names[i], **args, strlen(**args)) == 0 && names[i][strlen(**args)] == ' ')
 			return ds_fail(err, -EINVAL, "%s: dsctl %s is what there is", **args, names[i]);
 	nearest = nearest_verb(**args, names, DS_ARRAY_SIZE(names));
@@ -201,7 +203,7 @@ static int run_verb(const struct ds_verb *verb, const struct globals *globals, c
 static int dispatch(char **args, struct ds_error *err)
 {
 	struct globals globals = {0};
-	struct ds_option_set sets[] = {{global_flags, &globals}, {0}};
+	struct ds_option_set sets[] = {{ds_global_flags, &globals}, {0}};
 	ds_cleanup(ds_freep) void *options = NULL;
 	const struct ds_verb *verb = NULL;
 	int r;

@@ -44,9 +44,12 @@ int ds_table_print(const struct ds_table *t, bool legend, struct ds_error *err)
 
 	if (t->failed || t->n_columns > DS_TABLE_COLUMNS)
 		return ds_fail(err, -ENOMEM, "no memory for a table");
-	for (size_t i = first; i < t->n_cells; i++)
-		if (width(t->cells[i]) > widths[i % t->n_columns])
-			widths[i % t->n_columns] = width(t->cells[i]);
+	for (size_t i = first; i < t->n_cells; i++) {
+		size_t n = t->cells[i][0] ? width(t->cells[i]) : 1;
+
+		if (n > widths[i % t->n_columns])
+			widths[i % t->n_columns] = n;
+	}
 	for (size_t i = first; i < t->n_cells; i++) {
 		const char *cell = t->cells[i][0] ? t->cells[i] : "-";
 		size_t column = i % t->n_columns;

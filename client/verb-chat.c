@@ -185,6 +185,8 @@ static int take_turn(struct chat *chat, const char *line, size_t size, struct ds
 	r = request ? ds_answer_fetch(chat->client, request, &sink, &answer, err)
 		    : ds_fail(err, -ENOMEM, "no memory for the request");
 	ds_answer_printer_end(&printer);
+	if (r == 0)
+		ds_answer_tell_if_cut(&answer);
 	if (r == 0 || (r == -EINTR && json_string_length(answer.content) > 0))
 		json_array_append_new(chat->messages, said_before(answer.content));
 	else

@@ -120,8 +120,12 @@ static int inspect(struct ds_client *client, const void *options, char *const *a
 {
 	const struct ds_loader_call call = {.path = args[0], .request = DS_MSG_INSPECT};
 	ds_cleanup(ds_json_freep) json_t *model = NULL;
-	int r = ds_loader_run(&call, &model, err);
+	int r;
 
+	if (!ds_model_is_path(args[0]))
+		return ds_fail(err, -ENOENT, "%s: no such file or directory; inspect takes the path of a checkpoint",
+			       args[0]);
+	r = ds_loader_run(&call, &model, err);
 	if (r < 0)
 		return r;
 	if (!json_string_value(json_object_get(model, "name")))

@@ -59,7 +59,8 @@ static int open_output(struct output *o, bool force, struct ds_error *err)
 
 	if (r < 0)
 		return r;
-	if (stat(o->path, &st) == 0 && (!force || !S_ISREG(st.st_mode)))
+	/* a link that leads nowhere is there, too */
+	if ((stat(o->path, &st) == 0 || lstat(o->path, &st) == 0) && (!force || !S_ISREG(st.st_mode)))
 		return ds_fail(err, -EINVAL,
 			       S_ISREG(st.st_mode) ? "%s exists; --force replaces it"
 						   : "%s exists and is not a regular file",

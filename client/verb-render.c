@@ -16,7 +16,7 @@ struct options {
 static int read_conversation(json_t **out, struct ds_error *err)
 {
 	json_error_t where;
-	json_t *json = json_loadf(stdin, JSON_REJECT_DUPLICATES, &where);
+	json_t *json = json_loadf(stdin, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &where);
 
 	if (!json)
 		return ds_fail(err, -EINVAL, "the input is not JSON: %s (line %d)", where.text, where.line);
@@ -51,7 +51,7 @@ static int render(struct ds_client *client, const void *options, char *const *ar
 }
 
 static const struct ds_flag flags[] = {
-	{"dialect", 'd', DS_FLAG_TEXT, offsetof(struct options, dialect), "NAME",
+	{"dialect", 'd', DS_FLAG_TEXT, offsetof(struct options, dialect), "DIALECT",
 	 "write it in this dialect, not in the one that the chat template shows"},
 	{0},
 };

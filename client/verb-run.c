@@ -133,8 +133,8 @@ static int ask(struct ds_client *client, const struct ds_answer_options *o, json
 		ds_answer_printer_end(&printer);
 	if (r == 0 && client->json)
 		return print_whole(&answer, err);
-	if (r == 0 && answer.finish_reason && strcmp(answer.finish_reason, "length") == 0)
-		fputs("dsctl: the answer stops here because it reached its greatest length\n", stderr);
+	if (r == 0)
+		ds_answer_tell_if_cut(&answer);
 	return r;
 }
 

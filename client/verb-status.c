@@ -61,7 +61,7 @@ static void add_model(struct ds_table *t, const json_t *model)
 
 static int status(struct ds_client *client, const void *options, char *const *args, struct ds_error *err)
 {
-	static const char *const heads[] = {"MODEL",   "STATE",   "MEMORY", "MAPPED", "CONTEXT", "KV TOKENS",
+	static const char *const heads[] = {"MODEL",   "STATE",   "MEMORY", "MAPPED",  "CONTEXT", "KV TOKENS",
 					    "RUNNING", "WAITING", "LOADS",  "ENGINES", "REASON"};
 	ds_cleanup(ds_table_deinit) struct ds_table t = {.n_columns = DS_ARRAY_SIZE(heads)};
 	ds_cleanup(ds_json_freep) json_t *answer = NULL;

@@ -52,10 +52,26 @@ static int print_bytes(const json_t *json, struct ds_error *err)
 	return 0;
 }
 
-/* Ids in a line, whatever stands between them. */
-static int read_ids(const char *line, size_t number, json_t **out, struct ds_error *err)
+/* The word at @at, which is no id: as much of it as a sentence should show. */
+static int refuse_word(const char *at, size_t number, struct ds_error *err)
 {
-	json_t *list = json_array();
+	size_t size = strcspn(at, "[], \t\r\n"), n = size < 40 ? size : 40;
+	char shown[41] = "";
+
+	for (size_t i = 0; i < n; i++)
+		shown[i] = at[i] > 0x20 && at[i] < 0x7f ? at[i] : '?';
+	return ds_fail(err, -EINVAL, "line %zu of the input: \"%s%s\" is no token id", number, shown,
+		       n < size ? "..." : "");
+}
+
+/* Ids in a line of @size bytes, whatever stands between them. */
+static int read_ids(const char *line, size_t size, size_t number, json_t **out, struct ds_error *err)
+{
+	json_t *list;
+
+	if (memchr(line, 0, size))
+		return ds_fail(err, -EINVAL, "line %zu of the input: holds a NUL", number);
+	list = json_array();
 
 	for (const char *at = line + strspn(line, "[], \t\r\n"); list && *at; at += strspn(at, "[], \t\r\n")) {
 		char *end;
@@ -63,8 +79,7 @@ static int read_ids(const char *line, size_t number, json_t **out, struct ds_err
 
 		if (end == at || *at == '-' || *at == '+' || id >= UINT32_MAX) {
 			json_decref(list);
-			return ds_fail(err, -EINVAL, "line %zu of the input: \"%.*s\" is no token id", number,
-				       (int)strcspn(at, "[], \t\r\n"), at);
+			return refuse_word(at, number, err);
 		}
 		json_array_append_new(list, json_integer((json_int_t)id));
 		at = end;
@@ -86,7 +101,7 @@ static int read_lines(bool decode, json_t **out, struct ds_error *err)
 
 		n -= n > 0 && line[n - 1] == '\n';
 		if (decode)
-			r = read_ids(line, json_array_size(list) + 1, &item, err);
+			r = read_ids(line, (size_t)n, json_array_size(list) + 1, &item, err);
 		else
 			item = from_bytes(line, (size_t)n);
 		if (r < 0)

@@ -1,6 +1,7 @@
 /* helpers.c - starts, feeds, watches and reaps helper processes. */
 #include "helpers.h"
 #include "log.h"
+#include "sandbox.h"
 #include "spawn-helper.h"
 
 #include <event2/event.h>
@@ -8,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* A message that did not fit the socket yet. */
@@ -25,6 +27,7 @@ struct ds_helper {
 	struct ds_helper *next;
 	struct ds_helpers *pool;
 	pid_t pid;
+	int pidfd; /* by which it is killed: the broker may signal no process by its number */
 	int exit_status; /* once it is reaped; -1: a signal ended it */
 	int fd; /* channel or read end of its output; -1: closed */
 	struct event *readable, *writable;
@@ -77,8 +80,8 @@ void ds_helper_kill(struct ds_helper *h, const char *reason)
 {
 	if (reason && !h->reason[0])
 		snprintf(h->reason, sizeof(h->reason), "%s", reason);
-	if (h->pid > 0)
-		kill(h->pid, SIGKILL);
+	if (h->pid > 0 && h->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, h->pidfd, SIGKILL, NULL, 0);
 }
 
 void ds_helper_expect_end(struct ds_helper *h)
@@ -239,6 +242,8 @@ static struct ds_helper *free_helper(struct ds_helper *h)
 	close_channel(h);
 	if (h->grace)
 		event_free(h->grace);
+	if (h->pidfd >= 0)
+		close(h->pidfd);
 	free(h);
 	return NULL;
 }
@@ -254,7 +259,7 @@ static struct ds_helper *new_helper(struct ds_helpers *pool, int fd, const char 
 		close(fd);
 		return NULL;
 	}
-	*h = (struct ds_helper){.pool = pool, .fd = fd, .events = events, .arg = arg, .last = &h->first};
+	*h = (struct ds_helper){.pool = pool, .fd = fd, .pidfd = -1, .events = events, .arg = arg, .last = &h->first};
 	snprintf(h->name, sizeof(h->name), "%s", slash ? slash + 1 : path);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	h->readable = event_new(pool->base, fd, EV_READ | EV_PERSIST, on_readable, h);
@@ -279,7 +284,7 @@ int ds_helper_start(struct ds_helper **out, struct ds_helpers *helpers, const ch
 	h = new_helper(helpers, ends[0], argv[0], events, arg);
 	if (!h)
 		return ds_fail(err, -ENOMEM, "no memory for %s", argv[0]);
-	r = ds_spawn(argv, theirs, events->on_output ? STDOUT_FILENO : DS_SPAWN_SOCKET);
+	r = ds_spawn(argv, theirs, events->on_output ? STDOUT_FILENO : DS_SPAWN_SOCKET, &h->pidfd);
 	if (r < 0) {
 		free_helper(h);
 		return ds_fail(err, r, "%s cannot be executed: %s", argv[0], strerror(-r));
@@ -305,6 +310,8 @@ static void end_helper(struct ds_helper *h, int status)
 		r = h->events->on_output ? read_output(h) : receive_one(h);
 	if (h->reason[0])
 		snprintf(reason, sizeof(reason), "%s was killed: %s", h->name, h->reason);
+	else if (h->exit_status == DS_EXIT_FORBIDDEN || (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS))
+		snprintf(reason, sizeof(reason), "%s was ended by its sandbox: it tried a system call it does not have", h->name);
 	else if (WIFSIGNALED(status))
 		snprintf(reason, sizeof(reason), "%s was killed by signal %d (%s)", h->name, WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));

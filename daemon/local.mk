@@ -12,8 +12,10 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/bus/manager.c \
 	daemon/bus/polkit.c daemon/bus/polkit.h \
 	daemon/bus/stream.c \
+	daemon/commands.c daemon/commands.h \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
+	daemon/confine.c daemon/confine.h \
 	daemon/counters.c daemon/counters.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
@@ -43,6 +45,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/observe.c daemon/observe.h \
 	daemon/options.c daemon/options.h \
 	daemon/plugins.c daemon/plugins.h \
+	daemon/pressure.c daemon/pressure.h \
 	daemon/requests.c daemon/requests.h \
 	daemon/subject.c daemon/subject.h \
 	daemon/units.c daemon/units.h \
@@ -50,7 +53,8 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/yaml.c daemon/yaml.h
 daemon_libdaemon_a_CPPFLAGS = $(daemon_cppflags)
 
-daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS)
+daemon_libs = daemon/libdaemon.a lib/libds.a $(CRYPT_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS) $(YAML_LIBS) $(JANSSON_LIBS) \
+	$(SECCOMP_LIBS)
 
 sbin_PROGRAMS += deepseekd
 deepseekd_SOURCES = daemon/main.c

@@ -1,5 +1,6 @@
 /* main.c - deepseekd from its start to its end: a table of contents of the broker. */
 #include "bus/bus.h"
+#include "confine.h"
 #include "daemon.h"
 #include "http/server.h"
 #include "keys.h"
@@ -9,6 +10,7 @@
 #include "observe.h"
 #include "options.h"
 #include "plugins.h"
+#include "pressure.h"
 
 #include <event2/event.h>
 #include <fcntl.h>
@@ -28,7 +30,8 @@ struct program {
 	struct ds_daemon daemon;
 	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
-	struct ds_metrics *metrics; /* NULL: nobody wants any */
+	struct ds_metrics *metrics;   /* NULL: nobody wants any */
+	struct ds_pressure *pressure; /* NULL: unwatched */
 	struct ds_listening listening;
 	int tcp_fd; /* until it is served */
 	char keys_path[PATH_MAX + 16];
@@ -355,6 +358,7 @@ static void deinit_program(struct program *p)
 	ds_http_free(p->http);
 	ds_http_free(p->tcp);
 	ds_bus_free(p->bus);
+	ds_pressure_free(p->pressure);
 	ds_models_free(p->daemon.models);
 	ds_requests_free(p->daemon.requests);
 	ds_jobs_free(p->daemon.jobs);
@@ -465,6 +469,13 @@ static int open_tcp(struct program *p, struct ds_error *err)
 	return r < 0 ? r : 0;
 }
 
+static void on_pressure(void *arg)
+{
+	struct program *p = arg;
+
+	ds_models_relieve(p->daemon.models);
+}
+
 static int run(struct program *p)
 {
 	struct ds_error err;
@@ -484,6 +495,8 @@ static int run(struct program *p)
 		r = open_tcp(p, &err);
 	if (r >= 0)
 		r = join_bus(p, &err);
+	if (r >= 0)
+		r = ds_pressure_new(&p->pressure, p->daemon.base, on_pressure, p, &err);
 	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
@@ -524,6 +537,7 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
 	ds_cleanup(deinit_program) struct program p = {.listening = {.api = -1, .metrics = -1}, .tcp_fd = -1};
+	struct ds_error err;
 	int r;
 
 	/* Large bodies and answers go back to the system as soon as they are freed. */
@@ -535,6 +549,10 @@ int main(int argc, char **argv)
 	r = ds_options_parse(&p.options, argc, argv);
 	if (r != 0)
 		return r < 0 ? 2 : 0;
+	if (ds_confine_broker(&err) < 0) {
+		ds_log(LOG_ERR, "%s", err.text);
+		return 1;
+	}
 	if (load_config(&p.options, &p.daemon.config) < 0) {
 		if (!p.options.check_config)
 			ds_observe_daemon(LOG_ERR, DS_MESSAGE_CONFIG_REFUSED, "the configuration has errors: nothing starts");

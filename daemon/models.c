@@ -1,10 +1,12 @@
 /* models.c - the registry of models and the life of each. */
 #include "models.h"
 #include "budget.h"
+#include "commands.h"
 #include "engines.h"
 #include "images.h"
 #include "loading.h"
 #include "observe.h"
+#include "pressure.h"
 
 #include <event2/event.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 #define RETRY_MAX_MS 60000
 #define RESTART_MS 50 /* after the second death of an engine that finished nothing, doubled each time */
 #define RESTART_MAX_MS 2000
+#define SHORT_MS 10000 /* after each word of memory pressure nothing is loaded for so long */
 #define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
 
 struct ds_model_wait {
@@ -52,12 +55,14 @@ struct ds_model {
 	unsigned n_unready;  /* and those that were never ready */
 	unsigned n_failures; /* of loads in a row */
 	uint64_t failed_ms;
+	bool lacks_memory; /* it failed because memory is short now */
 	struct ds_engine_load load;
 	int64_t kv_tokens, context;
 
 	uint64_t n_loads, n_engine_starts;
 	unsigned n_running;
 	struct ds_counters counters;
+	uint64_t last_use; /* counts up over all models, whenever a request begins or ends */
 };
 
 const char *const ds_model_state_names[] = {"absent", "loading", "ready", "unloading", "failed"};
@@ -68,6 +73,9 @@ struct ds_models {
 	struct ds_model *list;
 	bool stopping;
 	unsigned stop_s;
+	uint64_t n_uses;
+	uint64_t short_until_ms; /* of memory: nothing is loaded before */
+	uint64_t n_oom_kills;
 };
 
 static void start_engine(struct ds_model *model);
@@ -238,6 +246,8 @@ static void restart_later(struct ds_model *model)
 static void on_engine_end(void *arg, bool refused, const char *reason)
 {
 	struct ds_model *model = arg;
+	struct ds_models *all = model->all;
+	uint64_t n_oom_kills = ds_pressure_oom_kills("/proc/vmstat");
 	bool was_ready = ds_engine_is_ready(model->engine);
 	struct ds_error changed;
 
@@ -259,6 +269,10 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 			restart_later(model);
 	}
 	ds_model_unref(model); /* the engine's reference */
+	/* Somebody was ended for want of memory, and it may well have been this one. */
+	if (n_oom_kills > all->n_oom_kills)
+		ds_models_relieve(all);
+	all->n_oom_kills = n_oom_kills;
 }
 
 static const struct ds_engine_events engine_events = {
@@ -431,6 +445,7 @@ static void start_loading(struct ds_model *model)
 
 	model->done = model->total = 0;
 	model->reason[0] = '\0';
+	model->lacks_memory = false;
 	become(model, DS_MODEL_LOADING);
 	if (argv && load)
 		r = ds_loading_start(&model->loading, model->all->spec.helpers, &spec, &loading_events, model, &err);
@@ -451,8 +466,14 @@ void ds_model_load(struct ds_model *model, bool insist)
 	if (model->state == DS_MODEL_FAILED && !insist &&
 	    now_ms() - model->failed_ms < (pause < RETRY_MAX_MS ? pause : RETRY_MAX_MS))
 		return;
-	if (model->state == DS_MODEL_ABSENT || model->state == DS_MODEL_FAILED)
-		start_loading(model);
+	if (model->state != DS_MODEL_ABSENT && model->state != DS_MODEL_FAILED)
+		return;
+	if (now_ms() < model->all->short_until_ms) {
+		model->lacks_memory = true;
+		failed(model, "memory is short on this machine: nothing is loaded for some seconds");
+		return;
+	}
+	start_loading(model);
 }
 
 void ds_model_unload(struct ds_model *model)
@@ -502,6 +523,7 @@ bool ds_model_has_slot(const struct ds_model *model)
 void ds_model_begin(struct ds_model *model)
 {
 	model->n_running++;
+	model->last_use = ++model->all->n_uses;
 }
 
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size)
@@ -513,6 +535,7 @@ void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, cons
 void ds_model_end(struct ds_model *model, bool finished)
 {
 	model->n_running--;
+	model->last_use = ++model->all->n_uses;
 	if (finished)
 		model->n_barren = 0;
 	ds_model_ref(model);
@@ -525,6 +548,11 @@ void ds_model_end(struct ds_model *model, bool finished)
 enum ds_model_state ds_model_get_state(const struct ds_model *model)
 {
 	return model->state;
+}
+
+const char *ds_model_get_failure(const struct ds_model *model)
+{
+	return model->lacks_memory ? "memory_pressure" : "model_failed";
 }
 
 const char *ds_model_get_reason(const struct ds_model *model)
@@ -655,47 +683,13 @@ struct ds_model *ds_models_find(struct ds_models *models, const char *name)
 const char **ds_models_argv(const struct ds_models *models, const struct ds_config *config, const char *program,
 			    const char *first)
 {
-	const char *dir = models->spec.plugin_dir, **argv;
-	size_t n_plugins = 0, n = 0, size = strlen(models->spec.libexec_dir) + strlen(program) + 2;
-	char *path;
-
-	if (!dir)
-		dir = config->plugin_dir[0] ? config->plugin_dir : PLUGINDIR;
-	while (config->plugins[n_plugins])
-		n_plugins++;
-	argv = calloc(1, (n_plugins * 2 + 6) * sizeof(*argv) + size);
-	if (!argv)
-		return NULL;
-	path = (char *)(argv + n_plugins * 2 + 6);
-	snprintf(path, size, "%s/%s", models->spec.libexec_dir, program);
-	argv[n++] = path;
-	if (first)
-		argv[n++] = first;
-	argv[n++] = "--plugin-dir";
-	argv[n++] = dir;
-	for (size_t i = 0; i < n_plugins; i++) {
-		argv[n++] = "--plugin";
-		argv[n++] = config->plugins[i];
-	}
-	return argv;
-}
-
-static bool same_plugins(const struct ds_config *a, const struct ds_config *b)
-{
-	size_t i = 0;
-
-	if (strcmp(a->plugin_dir, b->plugin_dir) || !json_equal(a->plugin_options, b->plugin_options))
-		return false;
-	for (; a->plugins[i] && b->plugins[i]; i++)
-		if (strcmp(a->plugins[i], b->plugins[i]))
-			return false;
-	return !a->plugins[i] && !b->plugins[i];
+	return ds_commands_new(models->spec.libexec_dir, models->spec.plugin_dir, config, program, first);
 }
 
 /* @mine is what the new configuration says of @model, NULL: nothing any more. */
 static void apply_to(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine)
 {
-	bool same = mine && same_plugins(model->config, config) && ds_config_same_model(model->mine, mine);
+	bool same = mine && ds_commands_are_same(model->config, config) && ds_config_same_model(model->mine, mine);
 
 	model->is_registered = mine;
 	model->next_config = ds_config_unref(model->next_config);
@@ -748,6 +742,25 @@ int ds_models_apply(struct ds_models *models, struct ds_config *config, struct d
 	return 0;
 }
 
+void ds_models_relieve(struct ds_models *models)
+{
+	struct ds_model *oldest = NULL;
+
+	if (models->stopping)
+		return;
+	if (now_ms() >= models->short_until_ms)
+		ds_log(LOG_WARNING, "memory is short: nothing is loaded, and models that nobody uses go");
+	models->short_until_ms = now_ms() + SHORT_MS;
+	for (struct ds_model *m = models->list; m; m = m->next)
+		if (m->state == DS_MODEL_READY && m->n_running == 0 && (!oldest || m->last_use < oldest->last_use))
+			oldest = m;
+	if (!oldest)
+		return;
+	ds_log(LOG_NOTICE, "model %s: dropped, memory is short", oldest->mine->name);
+	set_reason(oldest, "it was dropped because memory was short");
+	ds_model_unload(oldest);
+}
+
 void ds_models_stop(struct ds_models *models, unsigned seconds)
 {
 	struct ds_model *next;
@@ -779,6 +792,7 @@ int ds_models_new(struct ds_models **out, const struct ds_models_spec *spec, str
 	if (!models)
 		return ds_fail(err, -ENOMEM, "no memory");
 	models->spec = *spec;
+	models->n_oom_kills = ds_pressure_oom_kills("/proc/vmstat");
 	*out = models;
 	return 0;
 }

@@ -46,6 +46,9 @@ DS_DEFINE_FREEP(ds_models)
 
 /* Follow @config from now on: new models appear, vanished ones unload when idle, changed ones load anew on next use. */
 int ds_models_apply(struct ds_models *models, struct ds_config *config, struct ds_error *err);
+/* Memory is short: for some seconds nothing is loaded, and of the models that nobody uses the one that was used longest
+ * ago is unloaded. Called again as long as it is. */
+void ds_models_relieve(struct ds_models *models);
 /* Nothing starts any more; engines end when their requests have. @seconds: then they are killed. */
 void ds_models_stop(struct ds_models *models, unsigned seconds);
 bool ds_models_are_stopped(const struct ds_models *models);
@@ -75,6 +78,8 @@ struct ds_model_wait *ds_model_wait(struct ds_model *model, void (*done)(void *a
 void ds_model_unwait(struct ds_model *model, struct ds_model_wait *wait);
 
 enum ds_model_state ds_model_get_state(const struct ds_model *model);
+/* What a program is told of a failed model: model_failed or memory_pressure. */
+const char *ds_model_get_failure(const struct ds_model *model);
 const char *ds_model_get_reason(const struct ds_model *model); /* of failure, or "" */
 const struct ds_model_config *ds_model_get_config(const struct ds_model *model);
 int64_t ds_model_get_vocab(const struct ds_model *model); /* of a model that was loaded, else 0 */

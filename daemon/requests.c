@@ -323,19 +323,26 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 	}
 }
 
-/* @model has a place again, and so has @user: other models may have waited for that. */
-static void dispatch_next(struct ds_requests *all, struct ds_model *model, const struct user *user)
+/* Start what waited for @user (NULL: anybody) to have fewer running, whatever its model. */
+static void dispatch_user(struct ds_requests *all, const struct user *user)
 {
 	struct ds_request *r;
 
-	dispatch(all, model);
 	do {
-		for (r = all->user_parallel ? all->waiting : NULL; r; r = r->next)
-			if (r->user == user && may_run(all, user) && ds_model_has_slot(r->model))
+		for (r = all->waiting; r; r = r->next)
+			if ((!user || r->user == user) && may_run(all, r->user) && ds_model_has_slot(r->model))
 				break;
 		if (r)
 			dispatch(all, r->model); /* it takes at least one of them off the list */
 	} while (r);
+}
+
+/* @model has a place again, and so has @user. */
+static void dispatch_next(struct ds_requests *all, struct ds_model *model, const struct user *user)
+{
+	dispatch(all, model);
+	if (all->user_parallel > 0)
+		dispatch_user(all, user);
 }
 
 static bool anybody_waits(const struct ds_requests *all, const struct ds_model *model)
@@ -376,7 +383,7 @@ static void on_model_change(void *arg, struct ds_model *model)
 
 	switch (ds_model_get_state(model)) {
 	case DS_MODEL_FAILED:
-		fail_waiting(all, model, "model_failed", ds_model_get_reason(model));
+		fail_waiting(all, model, ds_model_get_failure(model), ds_model_get_reason(model));
 		break;
 	case DS_MODEL_READY:
 		dispatch(all, model);
@@ -581,7 +588,7 @@ static void admit(struct ds_request *request)
 	if (ds_model_get_state(request->model) == DS_MODEL_FAILED) {
 		snprintf(message, sizeof(message), "the model cannot be loaded: %.240s",
 			 ds_model_get_reason(request->model));
-		fail(request, "model_failed", message);
+		fail(request, ds_model_get_failure(request->model), message);
 		return;
 	}
 	if (!request->user->is_admin && all->user_queue > 0 && request->user->n_waiting >= all->user_queue) {
@@ -693,6 +700,7 @@ void ds_requests_configure(struct ds_requests *requests, const struct ds_config 
 	requests->n_waiting_max = (size_t)config->queue;
 	requests->user_parallel = (size_t)config->user_parallel;
 	requests->user_queue = (size_t)config->user_queue;
+	dispatch_user(requests, NULL); /* a limit may be gone */
 }
 
 void ds_requests_stop(struct ds_requests *requests)

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <syslog.h>
 
 #ifndef MADV_COLLAPSE
@@ -29,7 +28,7 @@ static void *run(void *self)
 	uint64_t done = 0;
 
 	/* Linux: a thread has its own nice value. Without it the work is the same, only less polite. */
-	if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19) < 0)
+	if (setpriority(PRIO_PROCESS, 0, 19) < 0)
 		ds_plugins_host()->log(LOG_DEBUG, "the image is collapsed at ordinary priority: %s", strerror(errno));
 	while (done + HUGE_PAGE <= huge->size && !atomic_load(&huge->quit)) {
 		if (madvise(huge->data + done, HUGE_PAGE, MADV_COLLAPSE) < 0) {

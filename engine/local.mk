@@ -25,4 +25,4 @@ engine_libengine_a_CPPFLAGS = $(engine_cppflags)
 helper_PROGRAMS += engine/ds-engine
 engine_ds_engine_SOURCES = engine/main.c
 engine_ds_engine_CPPFLAGS = $(engine_cppflags)
-engine_ds_engine_LDADD = $(engine_libraries) $(JANSSON_LIBS)
+engine_ds_engine_LDADD = $(engine_libraries) $(JANSSON_LIBS) $(SECCOMP_LIBS)

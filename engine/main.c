@@ -8,6 +8,7 @@ int main(int argc, char **argv)
 		.name = "ds-engine",
 		.kinds = DS_KIND(DS_PLUGIN_TOKENIZER) | DS_KIND(DS_PLUGIN_BACKEND) | DS_KIND(DS_PLUGIN_SAMPLER) |
 			 DS_KIND(DS_PLUGIN_DIALECT),
+		.sandbox = DS_SANDBOX_ENGINE,
 		.serve = ds_serve,
 	};
 

@@ -14,6 +14,8 @@ struct ds_model_builder {
 	struct ds_builder calls;
 	const struct ds_file *files; /* [n_files] */
 	size_t n_files;
+	ds_vet_vocabulary *vet; /* NULL: anything is taken */
+	const void *vet_self;
 	struct ds_image_writer *image;
 	char *chat_template; /* NULL: none came */
 	char **added;	     /* [n_added], and NULL after them: texts of the vocabulary's added and special tokens */
@@ -86,8 +88,10 @@ static int take_added(struct ds_model_builder *b, const struct ds_vocabulary *v,
 static int take_vocabulary(void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err)
 {
 	struct ds_model_builder *b = self;
-	int r = ds_image_writer_vocabulary(b->image, vocabulary, err);
+	int r = b->vet ? b->vet(b->vet_self, vocabulary, err) : 0;
 
+	if (r == 0)
+		r = ds_image_writer_vocabulary(b->image, vocabulary, err);
 	return r < 0 ? r : take_added(b, vocabulary, err);
 }
 
@@ -327,6 +331,12 @@ struct ds_model_builder *ds_model_builder_free(struct ds_model_builder *builder)
 const struct ds_builder *ds_model_builder_calls(struct ds_model_builder *builder)
 {
 	return &builder->calls;
+}
+
+void ds_model_builder_vet(struct ds_model_builder *builder, ds_vet_vocabulary *vet, const void *self)
+{
+	builder->vet = vet;
+	builder->vet_self = self;
 }
 
 static int by_tensor_and_row(const void *a, const void *b)

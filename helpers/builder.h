@@ -32,6 +32,10 @@ DS_DEFINE_FREEP(ds_model_builder)
 /* What the format plugin gets. Lives as long as the builder. */
 const struct ds_builder *ds_model_builder_calls(struct ds_model_builder *builder);
 
+/* Ask @vet of a vocabulary before it is taken; what it refuses with is why the call fails. */
+typedef int ds_vet_vocabulary(const void *self, const struct ds_vocabulary *vocabulary, struct ds_error *err);
+void ds_model_builder_vet(struct ds_model_builder *builder, ds_vet_vocabulary *vet, const void *self);
+
 /* Before planning: let tensors stay in the files where they lie there as the backend wants them. */
 void ds_model_builder_map(struct ds_model_builder *builder);
 bool ds_model_builder_is_mapped(const struct ds_model_builder *builder);

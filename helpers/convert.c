@@ -382,7 +382,7 @@ static int run_workers(struct conversion *c, struct ds_error *err)
 static int reserve(int fd, uint64_t size, struct ds_error *err)
 {
 	if (fallocate(fd, 0, 0, (off_t)size) < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
-		return ds_fail(err, -ENOSPC, "no room for a file of %llu bytes: %s", (unsigned long long)size,
+		return ds_fail(err, -ENOSPC, "no room for the new file of %llu bytes: %s", (unsigned long long)size,
 			       strerror(errno));
 	return ftruncate(fd, (off_t)size) < 0
 		       ? ds_fail(err, -ENOSPC, "the new file cannot be written: %s", strerror(errno))

@@ -8,6 +8,8 @@ int main(int argc, char **argv)
 		.name = "ds-loader",
 		.kinds = DS_KIND(DS_PLUGIN_FORMAT) | DS_KIND(DS_PLUGIN_BACKEND) | DS_KIND(DS_PLUGIN_TOKENIZER) |
 			 DS_KIND(DS_PLUGIN_DIALECT),
+		.sandbox = DS_SANDBOX_LOADER,
+		.caller_sandbox = DS_SANDBOX_CALLER,
 		.serve = ds_loader_serve,
 	};
 

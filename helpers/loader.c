@@ -1,6 +1,8 @@
 /* loader.c - the messages of a load, and what each of them does. No file is opened: descriptors come. */
 #include "loader.h"
 
+#include <deepseekd/tokenizer.h>
+
 #include "builder.h"
 #include "describe.h"
 #include "fill.h"
@@ -189,6 +191,9 @@ static int send(struct loader *l, uint16_t type, const void *data, size_t size, 
 {
 	int r = ds_message_send(l->socket, type, 0, data, size, NULL, 0);
 
+	if (r == -EMSGSIZE)
+		return ds_fail(err, -EFBIG, "the answer of %zu bytes is longer than what can be sent at once (%u MiB)", size,
+			       DS_MESSAGE_MAX >> 20);
 	return r < 0 ? ds_fail(err, r, "message %u cannot be sent: %s", type, strerror(-r)) : 0;
 }
 
@@ -244,6 +249,22 @@ static int read_wishes(const json_t *json, struct wishes *w, struct ds_error *er
 	return 0;
 }
 
+/* What its tokenizer cannot work with is refused before a weight is read, not by the engine when all are. A tokenizer that
+ * is not here is the engine's concern. */
+static int vet_vocabulary(const void *self, const struct ds_vocabulary *v, struct ds_error *err)
+{
+	const struct ds_tokenizer_ops *ops = ds_plugins_find(self, DS_PLUGIN_TOKENIZER, v->tokenizer, NULL, NULL);
+	struct ds_error reason = {""};
+	void *tokenizer = NULL;
+	int r = ops ? ops->open(&tokenizer, ds_plugins_host(), v, &reason) : 0;
+
+	if (r < 0)
+		return ds_fail(err, r, "the model's tokenizer: %.220s", reason.text);
+	if (ops)
+		ops->close(tokenizer);
+	return 0;
+}
+
 static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_decrefp) json_t *json = NULL;
@@ -256,6 +277,8 @@ static int on_load(struct loader *l, struct ds_message *m, struct ds_error *err)
 		r = choose_backend(l, w.backend, err);
 	if (r == 0)
 		r = ds_model_builder_new(&l->builder, l->files, l->n_files, err);
+	if (r == 0)
+		ds_model_builder_vet(l->builder, vet_vocabulary, l->plugins);
 	if (r == 0)
 		r = ds_describe(l->plugins, l->files, l->n_files, ds_model_builder_calls(l->builder), err);
 	if (r == 0)

@@ -25,4 +25,4 @@ helpers_libloader_a_CFLAGS = $(AM_CFLAGS) -O3 -fopenmp-simd
 helper_PROGRAMS += helpers/ds-loader
 helpers_ds_loader_SOURCES = helpers/ds-loader.c
 helpers_ds_loader_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(JANSSON_CFLAGS)
-helpers_ds_loader_LDADD = helpers/libloader.a lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS)
+helpers_ds_loader_LDADD = helpers/libloader.a lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS) $(SECCOMP_LIBS)

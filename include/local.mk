@@ -12,3 +12,14 @@ plugin_abi_headers = \
 
 deepseekdincludedir = $(includedir)/deepseekd
 deepseekdinclude_HEADERS = $(plugin_abi_headers)
+
+# What authors of plugins ask pkg-config: --cflags, --variable=plugindir, plugin_cflags, plugin_ldflags.
+pkgconfigdir = $(libdir)/pkgconfig
+pkgconfig_DATA = include/deepseekd.pc
+CLEANFILES += include/deepseekd.pc
+EXTRA_DIST += include/deepseekd.pc.in
+
+include/deepseekd.pc: $(srcdir)/include/deepseekd.pc.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) include && sed -e 's|@prefix[@]|$(prefix)|' -e 's|@exec_prefix[@]|$(exec_prefix)|' \
+		-e 's|@libdir[@]|$(libdir)|' -e 's|@includedir[@]|$(includedir)|' -e 's|@plugindir[@]|$(plugindir)|' \
+		-e 's|@VERSION[@]|$(VERSION)|' $(srcdir)/include/deepseekd.pc.in >$@.tmp && mv $@.tmp $@

@@ -1,6 +1,5 @@
 /* helper-main.c - the start of ds-loader and ds-engine. */
 #include "helper-main.h"
-#include "sandbox.h"
 
 #include <getopt.h>
 #include <sys/stat.h>
@@ -13,13 +12,13 @@ struct arguments {
 	const char *plugin_dir;
 	const char **plugins; /* [n_plugins], and NULL after them; room for argc */
 	size_t n_plugins;
-	bool describe;
+	bool describe, is_caller;
 };
 
 static int usage(const struct ds_helper *helper)
 {
 	fprintf(stderr,
-		"usage: %s [--describe-plugins] --plugin-dir DIR --plugin NAME...\n"
+		"usage: %s [--describe-plugins | --caller] --plugin-dir DIR --plugin NAME...\n"
 		"deepseekd starts it with its socket as descriptor 3.\n",
 		helper->name);
 	return EXIT_USAGE;
@@ -31,6 +30,7 @@ static int parse_arguments(const struct ds_helper *helper, int argc, char **argv
 	static const struct option options[] = {
 		{"plugin-dir", required_argument, NULL, 'd'}, {"plugin", required_argument, NULL, 'p'},
 		{"describe-plugins", no_argument, NULL, 'D'}, {"version", no_argument, NULL, 'v'},
+		{"caller", no_argument, NULL, 'c'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;
@@ -46,6 +46,9 @@ static int parse_arguments(const struct ds_helper *helper, int argc, char **argv
 		case 'D':
 			a->describe = true;
 			break;
+		case 'c':
+			a->is_caller = true;
+			break;
 		case 'v':
 			printf("%s %s\n", helper->name, PACKAGE_VERSION);
 			return 1 + EXIT_SUCCESS;
@@ -53,7 +56,7 @@ static int parse_arguments(const struct ds_helper *helper, int argc, char **argv
 			return 1 + usage(helper);
 		}
 	}
-	return a->plugin_dir && optind == argc ? 0 : 1 + usage(helper);
+	return a->plugin_dir && optind == argc && (!a->is_caller || helper->caller_sandbox) ? 0 : 1 + usage(helper);
 }
 
 static int print_description(const struct ds_plugins *plugins, struct ds_error *err)
@@ -79,7 +82,7 @@ static int run(const struct ds_helper *helper, const struct arguments *a, struct
 	if (r == 0 && a->describe)
 		return print_description(plugins, err);
 	if (r == 0)
-		r = ds_sandbox_enter(err);
+		r = ds_sandbox_enter(a->is_caller ? helper->caller_sandbox : helper->sandbox, err);
 	return r < 0 ? r : helper->serve(SOCKET, plugins, err);
 }
 

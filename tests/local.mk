@@ -1,5 +1,6 @@
 # One fragment a test.
 include tests/bench/local.mk
+include tests/forbidden/local.mk
 include tests/fuzz/local.mk
 include tests/null-engine/local.mk
 include tests/oracle/local.mk
@@ -19,9 +20,10 @@ include tests/unit/tokenizer-spm.mk
 
 # What the scripts among the tests need to know of the build.
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; export CC;
-TESTS += tests/headers.sh
+TESTS += tests/headers.sh tests/manual.sh
 
-EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/npm tests/report.py
+EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/manual.sh tests/npm tests/package tests/report.py \
+	tests/system
 
 # Whole folders are listed above: what python left in them stays behind.
 dist-hook:

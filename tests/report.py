@@ -1,10 +1,10 @@
 """Counts what the suites of ./quickstart test did, and ends with one line: N passed, N failed, N skipped.
 
-    report.py BUILD RESULTS EXPECTED_SKIPS
+    report.py BUILD RESULTS EXPECTED_SKIPS [SYSTEM]
 
 BUILD/tests holds automake's .trs and .log files, RESULTS the junit files of pytest and the TAP of node. A skip must match
 a line of EXPECTED_SKIPS ([unless-root] SUITE PATTERN, then # and why), or it counts as a failure: a test that silently does not run
-protects nothing.
+protects nothing. SYSTEM is where ./quickstart test --system left its junit file, or a file that says why it was skipped.
 """
 
 import collections
@@ -63,11 +63,18 @@ def read_expected(path):
     return [(f[0], f[1]) for f in fields if len(f) == 2]
 
 
-def read_suites(build, results):
+def read_system(folder):
+    if (folder / "skipped").exists():
+        return [Result("system", "the whole suite", SKIPPED)]
+    return [*read_junit("system", folder / "system.xml"), *read_junit("system", folder / "package.xml")]
+
+
+def read_suites(build, results, system):
     for suite, read in (("check", lambda: read_check(build)),
                         ("oracle", lambda: read_junit("oracle", results / "oracle.xml")),
                         ("integration", lambda: read_junit("integration", results / "integration.xml")),
-                        ("npm", lambda: read_tap("npm", results / "npm.tap"))):
+                        ("npm", lambda: read_tap("npm", results / "npm.tap")),
+                        *((("system", lambda: read_system(system)),) if system else ())):
         try:
             found = list(read())
         except (OSError, xml.etree.ElementTree.ParseError) as error:
@@ -78,11 +85,11 @@ def read_suites(build, results):
 
 
 def main():
-    build, results, expected_path = map(pathlib.Path, sys.argv[1:])
+    build, results, expected_path, system = [*map(pathlib.Path, sys.argv[1:]), None][:4]
     expected = read_expected(expected_path)
     counts = collections.Counter()
     unexpected = 0
-    for result in read_suites(build, results):
+    for result in read_suites(build, results, system):
         counts[result.suite, result.outcome] += 1
         if result.outcome == FAILED:
             print(f"FAILED {result.suite}: {result.name}")

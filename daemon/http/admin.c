@@ -76,7 +76,7 @@ static void on_settled(void *arg)
 	if (!s->load || ds_model_get_state(s->model) == DS_MODEL_READY)
 		ds_reply_json(call, 200, describe(call->daemon, s->model));
 	else if (ds_model_get_state(s->model) == DS_MODEL_FAILED)
-		ds_reply_error(call, 503, "model_failed", NULL, "the model cannot be loaded: %s",
+		ds_reply_error(call, 503, ds_model_get_failure(s->model), NULL, "the model cannot be loaded: %s",
 			       ds_model_get_reason(s->model));
 	else
 		ds_reply_error(call, 409, "cancelled", NULL, "the model was unloaded while it was loading");

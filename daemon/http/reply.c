@@ -38,6 +38,7 @@ static const struct {
 	{"internal", 500},
 	{"cancelled", 503},
 	{"model_failed", 503},
+	{"memory_pressure", 503},
 	{"shutting_down", 503},
 };
 

@@ -6,6 +6,7 @@
 #include <deepseekd/base.h>
 
 #include <limits.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 
@@ -117,9 +118,21 @@ unsigned ds_cpus_quota(const char *root)
 	return least;
 }
 
+static unsigned own_quota;
+
+static void read_own_quota(void)
+{
+	own_quota = ds_cpus_quota("");
+}
+
 unsigned ds_cpus_usable(void)
 {
-	unsigned n_allowed = ds_cpus_allowed(), n_quota = ds_cpus_quota("");
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	unsigned n_allowed = ds_cpus_allowed(), n_quota;
+
+	/* Once: the first context is that of a vector, and later the process may open no file. */
+	pthread_once(&once, read_own_quota);
+	n_quota = own_quota;
 
 	return n_quota < n_allowed ? n_quota : n_allowed;
 }

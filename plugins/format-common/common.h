@@ -4,6 +4,7 @@
  *   alphabet.c  the printable alphabet in which byte-level vocabularies are written, undone
  *   words.c     which id a word has, and the merges that follow from it
  *   enders.c    which tokens end an answer
+ *   sizes.h     words for the sizes of tensors
  *
  * A folder without a plugin: a library that the format plugins link. */
 #pragma once

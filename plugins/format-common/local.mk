@@ -5,6 +5,7 @@ plugins_format_common_libformat_common_a_SOURCES = \
 	plugins/format-common/alphabet.c \
 	plugins/format-common/enders.c \
 	plugins/format-common/files.c \
+	plugins/format-common/sizes.h \
 	plugins/format-common/words.c
 plugins_format_common_libformat_common_a_CPPFLAGS = $(plugin_cppflags)
 plugins_format_common_libformat_common_a_CFLAGS = $(plugin_cflags)

@@ -126,7 +126,7 @@ int ds_gguf_number(const struct ds_gguf_part *part, const char *name, double min
 		x = ds_gguf_whole(key, 0, &whole) ? (double)whole : -1;
 	}
 	if (!(x >= min && x <= max))
-		return ds_fail(err, -EINVAL, "%s: %s is %g, allowed: %.10g to %.10g",
+		return ds_fail(err, -EINVAL, "%s: %s is %.7g, allowed: %.10g to %.10g",
 			       ds_shown(part->source.file->name).text, name, x, min, max);
 	*out = x;
 	return 0;

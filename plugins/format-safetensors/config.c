@@ -110,7 +110,7 @@ int ds_key_read(double *out, const json_t *object, const char *prefix, const str
 			return ds_fail(err, -EINVAL, FILE_NAME ": %s%s should be %s", prefix, key->name,
 				       type_name(key->type));
 		if (!(x >= key->min && x <= key->max))
-			return ds_fail(err, -EINVAL, FILE_NAME ": %s%s is %g, allowed: %.10g to %.10g", prefix,
+			return ds_fail(err, -EINVAL, FILE_NAME ": %s%s is %.10g, allowed: %.10g to %.10g", prefix,
 				       key->name, x, key->min, key->max);
 	} else if (x == REQUIRED) {
 		return ds_fail(err, -EINVAL, FILE_NAME ": %s%s is missing", prefix, key->name);

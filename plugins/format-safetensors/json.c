@@ -30,7 +30,10 @@ int ds_json_read(json_t **out, const struct ds_file *file, uint64_t offset, uint
 	root = json_loadb(text, size, JSON_REJECT_DUPLICATES | flags, &error);
 	if (!root)
 		return ds_fail(err, -EINVAL, "%s: not valid JSON: line %d, column %d: %s", ds_shown(file->name).text,
-			       error.line, error.column, ds_shown(error.text).text);
+			       error.line, error.column,
+			       json_error_code(&error) == json_error_null_character
+				       ? "a text holds a NUL, which is not supported"
+				       : ds_shown(error.text).text);
 	if (!json_is_object(root)) {
 		json_decref(root);
 		return ds_fail(err, -EINVAL, "%s: should be a JSON object", ds_shown(file->name).text);

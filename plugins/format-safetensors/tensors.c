@@ -4,28 +4,9 @@
  * scales, and becomes F32 where its tiles cannot be kept. */
 #include "checkpoint.h"
 
-#include <inttypes.h>
+#include "../format-common/sizes.h"
 
-/* A size in terms of the hyperparameters. */
-enum size {
-	NONE,
-	VOCAB,
-	HIDDEN,
-	HIDDEN_TWICE,
-	FF,
-	Q_LORA,
-	Q_HEADS, /* heads * (nope + rope) */
-	KV_LORA,
-	KV_JOINT, /* kv_lora + rope */
-	KV_HEADS, /* heads * (nope + v) */
-	V_HEADS,  /* heads * v */
-	HEAD_DIM,
-	GROUPED_Q,  /* heads * head_dim */
-	GROUPED_KV, /* key heads * head_dim */
-	EXPERTS,
-	MOE_FF,
-	SHARED_FF, /* shared * moe_ff */
-};
+#include <inttypes.h>
 
 enum form {
 	WHOLE,  /* the tensor as it is in the file */
@@ -82,15 +63,15 @@ static const struct rule latent_rules[] = {
 /* A layer of grouped-query attention. */
 static const struct rule grouped_rules[] = {
 	{"attention_norm", "input_layernorm.weight", HIDDEN, .f32 = true},
-	{"q", "self_attn.q_proj.weight", GROUPED_Q, HIDDEN},
-	{"k", "self_attn.k_proj.weight", GROUPED_KV, HIDDEN},
-	{"v", "self_attn.v_proj.weight", GROUPED_KV, HIDDEN},
-	{"q_bias", "self_attn.q_proj.bias", GROUPED_Q, NONE, IF_BIAS, .f32 = true},
-	{"k_bias", "self_attn.k_proj.bias", GROUPED_KV, NONE, IF_BIAS, .f32 = true},
-	{"v_bias", "self_attn.v_proj.bias", GROUPED_KV, NONE, IF_BIAS, .f32 = true},
+	{"q", "self_attn.q_proj.weight", HEADS, HIDDEN},
+	{"k", "self_attn.k_proj.weight", GROUPS, HIDDEN},
+	{"v", "self_attn.v_proj.weight", GROUPS, HIDDEN},
+	{"q_bias", "self_attn.q_proj.bias", HEADS, NONE, IF_BIAS, .f32 = true},
+	{"k_bias", "self_attn.k_proj.bias", GROUPS, NONE, IF_BIAS, .f32 = true},
+	{"v_bias", "self_attn.v_proj.bias", GROUPS, NONE, IF_BIAS, .f32 = true},
 	{"q_norm", "self_attn.q_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
 	{"k_norm", "self_attn.k_norm.weight", HEAD_DIM, NONE, IF_QK_NORM, .f32 = true},
-	{"attention_output", "self_attn.o_proj.weight", HIDDEN, GROUPED_Q},
+	{"attention_output", "self_attn.o_proj.weight", HIDDEN, HEADS},
 	{"attention_output_bias", "self_attn.o_proj.bias", HIDDEN, NONE, IF_OUTPUT_BIAS, .f32 = true},
 };
 
@@ -128,31 +109,6 @@ struct block {
 	char source[48];
 	bool dense;
 };
-
-static uint64_t size_of(const struct ds_hparams *h, enum size size)
-{
-	const uint64_t sizes[] = {
-		[NONE] = 1,
-		[VOCAB] = h->vocab,
-		[HIDDEN] = h->hidden,
-		[HIDDEN_TWICE] = 2 * (uint64_t)h->hidden,
-		[FF] = h->ff,
-		[Q_LORA] = h->q_lora,
-		[Q_HEADS] = h->n_heads * ((uint64_t)h->qk_nope + h->qk_rope),
-		[KV_LORA] = h->kv_lora,
-		[KV_JOINT] = (uint64_t)h->kv_lora + h->qk_rope,
-		[KV_HEADS] = h->n_heads * ((uint64_t)h->qk_nope + h->v_head),
-		[V_HEADS] = h->n_heads * (uint64_t)h->v_head,
-		[HEAD_DIM] = h->head_dim,
-		[GROUPED_Q] = h->n_heads * (uint64_t)h->head_dim,
-		[GROUPED_KV] = h->n_kv_heads * (uint64_t)h->head_dim,
-		[EXPERTS] = h->n_experts,
-		[MOE_FF] = h->moe_ff,
-		[SHARED_FF] = h->n_shared * (uint64_t)h->moe_ff,
-	};
-
-	return sizes[size];
-}
 
 static bool holds(enum condition when, const struct block *b)
 {

@@ -5,7 +5,7 @@
 #include "checkpoint.h"
 
 #define FILE_NAME "tokenizer.json"
-#define MAX_TOKENS (1 << 24) /* where no config.json tells how many there are */
+#define MAX_TOKENS DS_MAX_VOCAB /* where no config.json tells how many there are */
 
 static int read_id(uint32_t *id, const json_t *value, const struct ds_checkpoint *c, const char *text,
 		   struct ds_error *err)
@@ -252,7 +252,7 @@ int ds_tokenizer_count(uint32_t *n, const struct ds_checkpoint *c, struct ds_err
 		if ((x = json_integer_value(json_object_get(value, "id"))) > last)
 			last = x;
 	if (last >= MAX_TOKENS)
-		return ds_fail(err, -EINVAL, FILE_NAME ": a token has the id %lld (limit: %d)", (long long)last,
+		return ds_fail(err, -EINVAL, FILE_NAME ": a token has the id %lld (limit: %u)", (long long)last,
 			       MAX_TOKENS);
 	*n = (uint32_t)(last + 1);
 	return 0;

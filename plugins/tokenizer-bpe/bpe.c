@@ -69,7 +69,8 @@ void ds_bpe_close(void *self)
 	struct ds_bpe *bpe = self;
 
 	for (size_t i = 0; i < DS_MAX_PATTERNS; i++)
-		pcre2_code_free(bpe->patterns[i]);
+		if (!bpe->is_known[i])
+			pcre2_code_free(bpe->patterns[i]);
 	pcre2_match_context_free(bpe->limits);
 	ds_added_deinit(&bpe->trusted);
 	ds_added_deinit(&bpe->untrusted);

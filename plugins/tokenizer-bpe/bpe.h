@@ -43,6 +43,7 @@ struct ds_bpe {
 	_Atomic uint8_t *whole;    /* [n_tokens] enum ds_bpe_whole */
 	struct ds_added trusted, untrusted;
 	pcre2_code *patterns[DS_MAX_PATTERNS];
+	bool is_known[DS_MAX_PATTERNS];	   /* then the pattern is the process's */
 	bool takes_words[DS_MAX_PATTERNS]; /* see struct ds_bpe_known */
 	pcre2_match_context *limits;
 };
@@ -78,6 +79,7 @@ struct ds_bpe_known {
 };
 
 /* patterns.c */
+#define DS_BPE_MAX_KNOWN 32
 const struct ds_bpe_known *ds_bpe_known_patterns(size_t *n); /* all of them */
 const struct ds_bpe_known *ds_bpe_known_pattern(const char *pattern); /* NULL: not known */
 /* The pattern with \s and \S spelled out as PCRE2 would otherwise not quite read them; free() it. NULL: no memory. */

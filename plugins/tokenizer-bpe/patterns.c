@@ -42,6 +42,8 @@ static const struct ds_bpe_known known[] = {
 	 .takes_words = true},
 };
 
+_Static_assert(DS_ARRAY_SIZE(known) <= DS_BPE_MAX_KNOWN, "split.c has room for them");
+
 /* Is @pattern the same as @spelled, taking a line end as itself or as its escape? */
 static bool is_same(const char *pattern, const char *spelled)
 {

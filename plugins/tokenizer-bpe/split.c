@@ -1,9 +1,12 @@
 /* split.c - split patterns: each is applied to every piece that the one before left, matches and what lies between them
  * becoming the new pieces. A pattern sees its piece as if it were all of the text.
  *
- * Known patterns are translated to machine code; they cannot run away. Others come from a checkpoint that nobody
+ * Known patterns are translated to machine code; they cannot run away. All of them are, when the first vocabulary is
+ * opened: that is one of the plugin's vectors, before the process loses the right to make memory executable. Others come from a checkpoint that nobody
  * vouches for: they are interpreted, under limits, and one that exceeds them is an error of that request. */
 #include "bpe.h"
+
+#include <pthread.h>
 
 #define MAX_PATTERN 65536
 #define MATCH_LIMIT 10000000u /* steps of one match */
@@ -23,10 +26,52 @@ static int set_limits(struct ds_bpe *bpe, struct ds_error *err)
 	return 0;
 }
 
+static pcre2_code *compile(const char *pattern, int *code, PCRE2_SIZE *offset)
+{
+	return pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+			     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, code, offset, NULL);
+}
+
+/* [as ds_bpe_known_patterns()], for as long as the plugin is loaded; NULL: no memory for it. */
+static pcre2_code *known_codes[DS_BPE_MAX_KNOWN];
+
+__attribute__((destructor)) static void free_known(void)
+{
+	for (size_t i = 0; i < DS_ARRAY_SIZE(known_codes); i++)
+		pcre2_code_free(known_codes[i]);
+}
+
+static void compile_known(void)
+{
+	size_t n;
+	const struct ds_bpe_known *known = ds_bpe_known_patterns(&n);
+
+	for (size_t i = 0; i < n && i < DS_ARRAY_SIZE(known_codes); i++) {
+		const char *pattern = known[i].instead ? known[i].instead : known[i].pattern;
+		ds_cleanup(ds_freep) char *translated = ds_bpe_translate_pattern(pattern);
+		PCRE2_SIZE offset;
+		int code;
+
+		known_codes[i] = translated ? compile(translated, &code, &offset) : NULL;
+		/* Where the machine or its policy has no just-in-time compiler, the interpreter gives the same answers. */
+		if (known_codes[i])
+			pcre2_jit_compile(known_codes[i], PCRE2_JIT_COMPLETE);
+	}
+}
+
+static pcre2_code *known_code(const struct ds_bpe_known *known)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	size_t n;
+
+	pthread_once(&once, compile_known);
+	return known_codes[known - ds_bpe_known_patterns(&n)];
+}
+
 int ds_bpe_compile(struct ds_bpe *bpe, size_t i, struct ds_error *err)
 {
-	const struct ds_bpe_known *known = ds_bpe_known_pattern(bpe->vocabulary->patterns[i]);
-	const char *pattern = known && known->instead ? known->instead : bpe->vocabulary->patterns[i];
+	const char *pattern = bpe->vocabulary->patterns[i];
+	const struct ds_bpe_known *known = ds_bpe_known_pattern(pattern);
 	ds_cleanup(ds_freep) char *translated = NULL;
 	PCRE2_UCHAR message[128];
 	PCRE2_SIZE offset = 0;
@@ -35,21 +80,22 @@ int ds_bpe_compile(struct ds_bpe *bpe, size_t i, struct ds_error *err)
 	r = set_limits(bpe, err);
 	if (r < 0)
 		return r;
+	if (known) {
+		bpe->patterns[i] = known_code(known);
+		bpe->is_known[i] = true;
+		bpe->takes_words[i] = known->takes_words;
+		return bpe->patterns[i] ? 0 : ds_fail(err, -ENOMEM, "no memory for split pattern %zu", i);
+	}
 	if (strlen(pattern) > MAX_PATTERN)
 		return ds_fail(err, -ENOTSUP, "split pattern %zu is longer than %d bytes", i, MAX_PATTERN);
 	translated = ds_bpe_translate_pattern(pattern);
 	if (!translated)
 		return ds_fail(err, -ENOMEM, "no memory for split pattern %zu", i);
-	bpe->patterns[i] = pcre2_compile((PCRE2_SPTR)translated, PCRE2_ZERO_TERMINATED,
-					 PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, NULL);
+	bpe->patterns[i] = compile(translated, &code, &offset);
 	if (!bpe->patterns[i]) {
 		pcre2_get_error_message(code, message, sizeof(message));
 		return ds_fail(err, -ENOTSUP, "split pattern %zu: %s: %.100s", i, (char *)message, pattern);
 	}
-	/* Where the machine or its policy has no just-in-time compiler, the interpreter gives the same answers. */
-	if (known)
-		pcre2_jit_compile(bpe->patterns[i], PCRE2_JIT_COMPLETE);
-	bpe->takes_words[i] = known && known->takes_words;
 	return 0;
 }
 

@@ -22,6 +22,8 @@ import yaml
 STAGE = pathlib.Path(os.environ.get("DEEPSEEKD_STAGE", "build/stage")).resolve()
 VENDOR = STAGE / "lib/deepseekd"
 DSCTL = str(STAGE / "bin/dsctl")
+# Confined processes show what is inside of them to root alone, not even to their own user.
+SEES_INSIDE = os.geteuid() == 0
 # Sanitizers make everything slower; nothing that is tested depends on how much.
 PATIENCE = 240 if os.environ.get("DEEPSEEKD_TEST_SANITIZE") else 60
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|WARNING: ThreadSanitizer")

@@ -151,6 +151,18 @@ def test_one_user_runs_as_many_requests_as_the_limit_says_and_others_are_not_hel
         until("idle", lambda: daemon.status()["requests"] == {"running": 0, "queued": 0})
 
 
+def test_a_limit_that_a_reload_lifts_holds_nobody_any_more():
+    with limited(parallel=1) as daemon:
+        streams = [Stream(daemon, ALICE, "second"), Stream(daemon, ALICE)]
+        until("one runs, one waits", lambda: daemon.status()["requests"] == {"running": 1, "queued": 1} and
+              all(m["state"] == "ready" for m in daemon.status()["models"]))
+        daemon.write_config({"default_model": "public", "listen": {"mode": "0666"}})
+        daemon.reload()
+        until("both run", lambda: daemon.status()["requests"] == {"running": 2, "queued": 0})
+        for stream in streams:
+            stream.stop()
+
+
 def test_one_user_has_as_many_waiting_as_the_limit_says():
     with limited(parallel=1, queue=1) as daemon:
         streams = [Stream(daemon, ALICE)]

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from deepseekd import STAGE, until
+from deepseekd import SEES_INSIDE, STAGE, until
 from null_daemon import CHAT, HELPERS, NullDaemon, chat
 
 DEEPSEEKD = str(STAGE / "sbin/deepseekd")
@@ -513,8 +513,9 @@ def test_helpers_get_a_fixed_environment(variable):
 def test_the_broker_has_one_thread_and_links_no_arithmetic():
     with NullDaemon() as daemon:
         assert os.listdir(f"/proc/{daemon.process.pid}/task") == [str(daemon.process.pid)]
-        maps = open(f"/proc/{daemon.process.pid}/maps").read()
-        assert "blas" not in maps and "pcre2" not in maps
+        if SEES_INSIDE:
+            maps = open(f"/proc/{daemon.process.pid}/maps").read()
+            assert "blas" not in maps and "pcre2" not in maps
 
 
 def test_a_daemon_started_with_its_standard_descriptors_closed_gives_helpers_none_of_its_own():

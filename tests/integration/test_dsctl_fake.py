@@ -111,7 +111,14 @@ def test_an_answer_cut_by_its_length_says_so(fake):
     fake.routes[CHAT] = Stream([chunk(content="It"), chunk(finish="length")])
     out, talk = dsctl(fake, "run", "x")
     assert out == "It\n"
-    assert "greatest length" in talk
+    assert talk == "dsctl: the answer stops here because it reached its greatest length\n"
+
+
+@pytest.mark.parametrize("verb", ["run", "chat"])
+def test_hidden_reasoning_that_is_cut_is_told(fake, verb):
+    fake.routes[CHAT] = Stream([chunk(reasoning="Hm"), chunk(finish="length")])
+    out, talk = dsctl(fake, verb, "--hide-thinking", stdin=b"x\n")
+    assert out == "" and talk == "dsctl: the reasoning stops here because the answer reached its greatest length\n"
 
 
 def test_a_prompt_that_is_not_utf8_is_refused_here(fake):

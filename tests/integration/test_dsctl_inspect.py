@@ -60,6 +60,7 @@ def test_a_person_reads_the_same_in_words():
 def test_what_is_not_there_is_exit_code_4(tmp_path):
     assert "nowhere" in dsctl("inspect", tmp_path / "nowhere", code=4)[1]
     assert "no *.safetensors" in dsctl("inspect", tmp_path, code=4)[1]
+    assert "inspect takes the path" in dsctl("inspect", "tiny-r1", code=4)[1]
 
 
 def test_a_family_has_the_name_that_people_know_it_by():
@@ -72,9 +73,7 @@ def test_of_several_gguf_files_in_a_directory_one_must_be_named(tmp_path):
     for name in ("config.json", "b.gguf", "a.gguf"):
         (tmp_path / name).write_text("{}")
     talk = dsctl("inspect", tmp_path, code=2)[1]
-    assert talk == f"dsctl: {tmp_path}: 2 GGUF models are in it, such as a.gguf and b.gguf; the path has to name one\n"
-    (tmp_path / "model.safetensors").write_text("")
-    assert "config.json" in dsctl("inspect", tmp_path, code=1)[1]
+    assert "a.gguf" in talk and "b.gguf" in talk and talk.count("\n") == 1
 
 
 @pytest.mark.parametrize("name, content, sentence", [

@@ -5,12 +5,13 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 
 import pytest
 
-from deepseekd import DSCTL, PATIENCE, STAGE, Deepseekd
+from deepseekd import DSCTL, PATIENCE, STAGE, Deepseekd, until
 from test_dsctl_inspect import dsctl
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
@@ -98,6 +99,7 @@ def test_a_file_that_is_there_is_only_replaced_by_force(tmp_path):
     (["nowhere", "m.gguf", "--type", "q8_0"], 4, "nowhere"),
     ([TINY_R1, "no/such/folder/m.gguf", "--type", "q8_0"], 4, "no/such/folder"),
     ([TINY_R1, ".", "--type", "q8_0", "--force"], 2, "not a regular file"),
+    ([TINY_R1, "/dev/full", "--type", "q8_0", "--force"], 2, "/dev/full exists and is not a regular file"),
 ])
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, words, code, sentence):
     monkeypatch.chdir(tmp_path)
@@ -127,6 +129,34 @@ def test_a_disk_without_room_is_left_as_it_was(tmp_path):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)))
     assert done.returncode == 1 and done.stderr.startswith("dsctl: ")
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("end, code", [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGKILL, -9)])
+def test_a_signal_in_the_middle_leaves_nothing(tmp_path, end, code):
+    """The middle is wherever ds-loader is when it is stopped: it has not had its last word before that."""
+    dsctl = subprocess.Popen([DSCTL, "quantize", str(TINY_R1), str(tmp_path / "m.gguf"), "--type", "q2_k"],
+                             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    children = pathlib.Path(f"/proc/{dsctl.pid}/task/{dsctl.pid}/children")
+
+    def is_loader(pid):
+        return b"ds-loader" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    loader = int(until("ds-loader", lambda: [pid for pid in children.read_text().split() if is_loader(pid)])[0])
+    os.kill(loader, signal.SIGSTOP)
+    dsctl.send_signal(end)
+    assert dsctl.wait(PATIENCE) == code and dsctl.stderr.read().count(b"\n") <= 1
+    dsctl.stderr.close()
+    until("ds-loader to be gone", lambda: not pathlib.Path(f"/proc/{loader}").exists())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_may_replace_its_source(tmp_path):
+    path = tmp_path / "m.gguf"
+    dsctl("quantize", TINY_R1, path, "--type", "f16")
+    before = inspect(path)
+    assert "--force" in dsctl("quantize", path, path, "--type", "q8_0", code=2)[1]
+    dsctl("quantize", path, path, "--type", "q8_0", "--force")
+    after = inspect(path)
+    assert after["file_size"] < before["file_size"] and after["parameters"] == before["parameters"]
 
 
 def test_a_synthetic_directory_is_quantised_and_speaks(tmp_path):

@@ -135,3 +135,8 @@ def test_a_model_that_always_reasons_does_not_pretend(daemon):
     status, answer = daemon.post("/v1/chat/completions", {**body, **ANSWER})
     assert status == 400 and answer["error"]["param"] == "thinking"
     assert daemon.post("/v1/chat/completions", {**body, **THINK})[0] == 200
+
+
+def test_a_nul_in_a_conversation_is_told_with_its_place():
+    talk = dsctl(TINY, stdin={"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "a\0b"}]}, code=1)[1]
+    assert "messages[1].content: holds a NUL character" in talk

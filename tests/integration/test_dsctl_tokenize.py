@@ -147,3 +147,18 @@ def test_published_ids_are_those_of_a_gguf_file_of_nothing_but_a_vocabulary(name
     # SentencePiece puts a space before what is not empty.
     back = json.loads(dsctl("--json", "--decode", path, stdin=json.dumps(ids).encode())[0])
     assert back == [text and prefix + text for text in texts]
+
+
+@pytest.mark.parametrize("stdin, words", [
+    (b"\xff\x1b]2;title 1\n", "line 1 of the input: \"??\" is no token id"), (b"1\n2\0 3\n", "line 2 of the input: holds a NUL"),
+    (b"-1\n", "is no token id"), (b"99999999999999999999\n", "is no token id"), (b"x" * 100000, "x...\" is no token id"),
+])
+def test_garbage_for_ids_is_told_in_one_printable_line(stdin, words):
+    talk = dsctl("--decode", TINY, stdin=stdin, code=2)[1]
+    assert words in talk and talk.count("\n") == 1 and len(talk) < 200 and talk.rstrip("\n").isprintable()
+
+
+def test_an_input_longer_than_a_message_says_so():
+    """Each of the bytes takes six in JSON."""
+    talk = dsctl(TINY, stdin=b"\x01" * (12 << 20), code=1)[1]
+    assert "longer than ds-loader takes at once (64 MiB as JSON)" in talk

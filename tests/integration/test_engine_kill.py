@@ -6,7 +6,7 @@ import pathlib
 import signal
 import threading
 
-from deepseekd import Deepseekd, until
+from deepseekd import SEES_INSIDE, Deepseekd, until
 
 KILLS = 50
 QUESTIONS = {"What is 347+285?": "632", "What is 12+30?": "42", "What is 60+17?": "77"}
@@ -97,9 +97,10 @@ def test_fifty_kills_while_requests_go_on_lose_no_weights_and_no_daemon():
             done = sum(a.n_right for a in askers)
             until("an answer", lambda: sum(a.n_right for a in askers) > done or any(a.wrong for a in askers))
             # What answered has its weights from the mapped image: neither read() nor the disk brought them to it.
-            io = io_of(pid)
-            assert io["read_bytes"] < size / 4 and io["rchar"] < size / 4, io
-            assert not any(name.endswith(".safetensors") for name in files_of(pid))
+            if SEES_INSIDE:
+                io = io_of(pid)
+                assert io["read_bytes"] < size / 4 and io["rchar"] < size / 4, io
+                assert not any(name.endswith(".safetensors") for name in files_of(pid))
             os.kill(pid, signal.SIGKILL)
             pid = next_engine(daemon, pid)
         for asker in askers:

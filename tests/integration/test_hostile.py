@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import struct
 import sys
 
@@ -205,6 +206,28 @@ def test_a_vocabulary_of_nuls_and_broken_utf8_is_served(daemon):
         status, answer = daemon.post("/v1/models/hostile/tokenize", {"text": "Hello"})
         assert status == 400 and "byte 0x48" in answer["error"]["message"]
         assert "byte 0x3c" in daemon.dsctl("run", "--model", "hostile", "hello", code=1)[1]
+    assert_unharmed(daemon)
+
+
+def test_a_pattern_that_cannot_be_compiled_is_refused_before_a_weight_is_read(daemon):
+    folder = daemon.folder / "hostile.gguf"
+    folder.unlink(missing_ok=True)
+    shutil.copytree(TINY_R1, folder)
+    try:
+        path = folder / "tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]}
+        path.chmod(0o644)
+        path.write_text(json.dumps(tokenizer))
+        daemon.post("/admin/v1/models/hostile/unload", {})
+        loads = daemon.model("hostile")["loads"]
+        status, answer = daemon.post("/admin/v1/models/hostile/load", {})
+        assert status == 503 and "split pattern 0: missing closing parenthesis" in answer["error"]["message"], answer
+        assert daemon.model("hostile")["loads"] == loads
+    finally:
+        shutil.rmtree(folder)
     assert_unharmed(daemon)
 
 

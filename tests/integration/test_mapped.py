@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from deepseekd import Deepseekd, bundled, until
+from deepseekd import SEES_INSIDE, Deepseekd, bundled, until
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 QUESTION = "What is 347+285?"
@@ -59,8 +59,9 @@ def test_a_mapped_model_computes_what_a_resident_one_does(fixture):
     with Deepseekd(*models) as daemon:
         resident, mapped = daemon.load("resident"), daemon.load("mapped")
         shards = {path.name for path in (FIXTURES / fixture).glob("*.safetensors")}
-        assert mapped_by_engine(daemon, "mapped") == shards
-        assert mapped_by_engine(daemon, "resident") == set()
+        if SEES_INSIDE:
+            assert mapped_by_engine(daemon, "mapped") == shards
+            assert mapped_by_engine(daemon, "resident") == set()
         assert resident["mapped_size"] == 0
         assert mapped["mapped_size"] > mapped["image_size"] and mapped["image_size"] < resident["image_size"]
         daemon.dsctl("verify", "mapped", "--vectors", str(FIXTURES / fixture))
@@ -79,7 +80,7 @@ def test_a_mapped_gguf_computes_what_a_resident_one_does(tmp_path, options):
         daemon.load("resident")
         mapped = daemon.load("mapped")
         assert mapped["mapped_size"] > mapped["image_size"]
-        assert set() < mapped_by_engine(daemon, "mapped") <= {file.name for file in files}
+        assert not SEES_INSIDE or set() < mapped_by_engine(daemon, "mapped") <= {file.name for file in files}
         assert "mapped" in daemon.dsctl("load", "mapped")[1]
         assert evaluate(daemon, "mapped", tokens) == evaluate(daemon, "resident", tokens)
 

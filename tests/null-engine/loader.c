@@ -2,6 +2,7 @@
  *
  *   {"weights": N, "kv": N, "scratch": N, "context": N}  the numbers of its plan
  *   {"delay_ms": N}      time between plan and the end of writing
+ *   {"fill": true}       all of the image is written, and so takes memory
  *   {"fail": TEXT}       FAILED with this sentence
  *   {"linger": true}     after FAILED or LOADED it does not exit
  *   {"exit": N}          exits with N instead of finishing
@@ -60,12 +61,16 @@ static void expect(struct ds_message *m, uint16_t type)
 		exit(9);
 }
 
-static void write_image(int fd, uint64_t size, long delay_ms)
+static void write_image(int fd, uint64_t size, bool fill, long delay_ms)
 {
+	static const char block[1 << 20] = "null";
 	struct ds_progress progress = {.total = size};
 
 	if (pwrite(fd, "null", 4, 0) != 4)
 		exit(9);
+	for (uint64_t at = 0; fill && at + sizeof(block) <= size; at += sizeof(block))
+		if (pwrite(fd, block, sizeof(block), (off_t)at) != sizeof(block))
+			exit(9);
 	for (int i = 1; i <= 10; i++) {
 		usleep((useconds_t)delay_ms * 100);
 		progress.done = size * (uint64_t)i / 10;
@@ -106,7 +111,7 @@ int main(int argc, char **argv)
 	plan.context = (uint64_t)wish(wishes, "context", 1024);
 	ds_message_send(3, DS_MSG_PLAN, 0, &plan, sizeof(plan), NULL, 0);
 	expect(&m, DS_MSG_GO);
-	write_image(m.fds[0], plan.image_size, wish(wishes, "delay_ms", 0));
+	write_image(m.fds[0], plan.image_size, json_is_true(json_object_get(wishes, "fill")), wish(wishes, "delay_ms", 0));
 	if (json_object_get(wishes, "exit"))
 		return (int)wish(wishes, "exit", 0);
 	null_send_json(DS_MSG_LOADED, json_pack("{s:s, s:s, s:b, s:i, s:i, s:i, s:s, s:O?}", "architecture", "null",

@@ -1,5 +1,5 @@
-/* test-access.c - who is in a list, and what a unit's name says of its application. */
-#include "../../daemon/config.h"
+/* test-access.c - who is in a list, what a unit's name says of its application, and which actions polkit knows. */
+#include "../../daemon/access.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -107,6 +107,33 @@ static void a_key_is_no_user_whatever_it_is_called(void **state)
 	assert_false(is_in("[\"*\"]", DS_WHO_KEYS, user));
 }
 
+static void every_action_is_in_the_policy_with_its_owner(void **state)
+{
+	static char text[1 << 16];
+	FILE *f = fopen(POLICY_FILE, "r");
+	size_t n_actions = 0;
+
+	assert_non_null(f);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	for (size_t i = 0; i < DS_N_ACTIONS; i++) {
+		char wanted[100];
+		const char *at, *end;
+
+		snprintf(wanted, sizeof(wanted), "<action id=\"%s\">", ds_actions[i].id);
+		at = strstr(text, wanted);
+		assert_non_null(at);
+		end = strstr(at, "</action>");
+		assert_non_null(end);
+		/* Without it polkit would not let the daemon's user ask about others. */
+		at = strstr(at, "org.freedesktop.policykit.owner\">unix-user:deepseekd<");
+		assert_true(at && at < end);
+	}
+	for (const char *at = text; (at = strstr(at, "<action id=")); at++)
+		n_actions++;
+	assert_int_equal(n_actions, DS_N_ACTIONS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -114,6 +141,7 @@ int main(void)
 		cmocka_unit_test(a_peer_has_its_user_and_all_its_groups),
 		cmocka_unit_test(users_are_known_by_name_or_number_and_groups_too),
 		cmocka_unit_test(a_key_is_no_user_whatever_it_is_called),
+		cmocka_unit_test(every_action_is_in_the_policy_with_its_owner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,10 +39,10 @@ static int enter(void)
 	FILE *f;
 
 	EXPECT(ds_sandbox_prepare(&err) == 0);
-	EXPECT(ds_sandbox_enter(&err) == 0);
+	f = fopen("/proc/self/coredump_filter", "re");
+	EXPECT(ds_sandbox_enter(DS_SANDBOX_ENGINE, &err) == 0);
 	EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 	EXPECT(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur == 0 && core.rlim_max == 0);
-	f = fopen("/proc/self/coredump_filter", "re");
 	EXPECT(!f || (fgets(filter, sizeof(filter), f) && strtoul(filter, NULL, 16) == 0));
 	return 0;
 }
@@ -79,7 +79,7 @@ static int enter_with_a_thread(void)
 	pthread_t thread;
 
 	EXPECT(pthread_create(&thread, NULL, wait_for_ever, NULL) == 0);
-	EXPECT(ds_sandbox_enter(&err) == -EBUSY);
+	EXPECT(ds_sandbox_enter(DS_SANDBOX_ENGINE, &err) == -EBUSY);
 	EXPECT(strstr(err.text, " threads after opening its plugins"));
 	EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == before);
 	return 0;
