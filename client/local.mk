@@ -5,17 +5,23 @@ client_libdsctl_a_SOURCES = \
 	client/bus.c client/bus.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
+	client/doctor-daemon.c client/doctor.h \
+	client/doctor-machine.c \
+	client/doctor-models.c \
 	client/model.c client/model.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
+	client/program.c client/program.h \
 	client/sse.c client/sse.h \
 	client/vectors.c client/vectors.h \
 	client/verb-chat.c \
 	client/verb-completion.c \
 	client/verb-config.c \
+	client/verb-doctor.c \
 	client/verb-inspect.c \
 	client/verb-key.c \
 	client/verb-load.c \
+	client/verb-log.c \
 	client/verb-ls.c \
 	client/verb-plugins.c \
 	client/verb-quantize.c \
@@ -23,6 +29,7 @@ client_libdsctl_a_SOURCES = \
 	client/verb-run.c \
 	client/verb-status.c \
 	client/verb-tokenize.c \
+	client/verb-top.c \
 	client/verb-verify.c \
 	client/verb.h
 client_libdsctl_a_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(CURL_CFLAGS) $(EDIT_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS) -DDS_SBINDIR='"$(sbindir)"' \

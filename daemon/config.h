@@ -42,6 +42,7 @@ struct ds_config {
 	char *socket;        /* "": the default of the runtime directory */
 	unsigned mode;
 	char *group; /* "": leave it */
+	char *metrics; /* the path of its socket; "": none */
 	char *tcp;   /* "": no TCP */
 	char **tcp_hosts; /* NULL-terminated */
 	int64_t tcp_clients;

@@ -24,6 +24,7 @@ struct ds_daemon {
 	bool stopping;
 	char reason[256];      /* what is not as it should be, "": nothing; a sentence for people */
 	unsigned n_inhibitors; /* of clients that want nothing unloaded, and no exit, for being idle (bus/inhibit.c) */
+	uint64_t n_reloads, n_refused_reloads; /* of the configuration */
 };
 
 /* "starting", "running" or "stopping" */

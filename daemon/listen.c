@@ -10,6 +10,7 @@
 #include <sys/un.h>
 
 #define BACKLOG 512
+#define METRICS_MODE 0660
 
 /* A socket file nobody listens on is left over; one that answers belongs to another daemon. */
 static int remove_stale(const struct sockaddr_un *address, struct ds_error *err)
@@ -30,11 +31,11 @@ static int remove_stale(const struct sockaddr_un *address, struct ds_error *err)
 	return 0;
 }
 
-static int apply_rights(const struct ds_config *config, const char *path, struct ds_error *err)
+static int apply_rights(const struct ds_config *config, const char *path, unsigned mode, struct ds_error *err)
 {
 	const struct group *group;
 
-	if (chmod(path, config->mode) < 0)
+	if (chmod(path, mode) < 0)
 		return ds_fail(err, -errno, "%s: %s", path, strerror(errno));
 	if (!config->group[0])
 		return 0;
@@ -62,25 +63,18 @@ static int make_directory(const char *dir, struct ds_error *err)
 	return 0;
 }
 
-int ds_listen_open(const struct ds_config *config, struct ds_passed *passed, const char *runtime_dir, char *path,
-		   struct ds_error *err)
+/* Listen at @path; the descriptor. */
+static int open_at(const struct ds_config *config, const char *path, unsigned mode, struct ds_error *err)
 {
 	ds_cleanup(ds_closep) int fd = -1;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	mode_t mask;
-	int r = ds_passed_socket(passed, "api"), n;
+	int r;
 
-	*path = '\0';
-	if (r != -ENOENT)
-		return r;
-	n = config->socket[0] ? snprintf(address.sun_path, sizeof(address.sun_path), "%s", config->socket)
-			      : snprintf(address.sun_path, sizeof(address.sun_path), "%s/api.sock", runtime_dir);
-	if (n >= (int)sizeof(address.sun_path))
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s", path) >= (int)sizeof(address.sun_path))
 		return ds_fail(err, -ENAMETOOLONG, "the path of the socket is longer than %zu bytes: %s",
-			       sizeof(address.sun_path) - 1, config->socket[0] ? config->socket : runtime_dir);
-	r = config->socket[0] ? 0 : make_directory(runtime_dir, err);
-	if (r == 0)
-		r = remove_stale(&address, err);
+			       sizeof(address.sun_path) - 1, path);
+	r = remove_stale(&address, err);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -90,16 +84,72 @@ int ds_listen_open(const struct ds_config *config, struct ds_passed *passed, con
 	r = bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(mask);
 	if (r < 0)
-		return ds_fail(err, r, "%s: %s", address.sun_path, strerror(-r));
-	r = apply_rights(config, address.sun_path, err);
+		return ds_fail(err, r, "%s: %s", path, strerror(-r));
+	r = apply_rights(config, path, mode, err);
 	if (r == 0 && listen(fd, BACKLOG) < 0)
-		r = ds_fail(err, -errno, "%s: %s", address.sun_path, strerror(errno));
+		r = ds_fail(err, -errno, "%s: %s", path, strerror(errno));
 	if (r < 0) {
-		unlink(address.sun_path);
+		unlink(path);
 		return r;
 	}
-	snprintf(path, PATH_MAX, "%s", address.sun_path);
 	return ds_steal_fd(&fd);
+}
+
+static int open_api(struct ds_listening *out, const struct ds_config *config, const char *runtime_dir,
+		    struct ds_error *err)
+{
+	char path[PATH_MAX];
+	int r = 0;
+
+	if (config->socket[0]) {
+		snprintf(path, sizeof(path), "%s", config->socket);
+	} else {
+		if (snprintf(path, sizeof(path), "%s/api.sock", runtime_dir) >= (int)sizeof(path))
+			return ds_fail(err, -ENAMETOOLONG, "the runtime directory has too long a path");
+		r = make_directory(runtime_dir, err);
+	}
+	if (r == 0)
+		r = out->api = open_at(config, path, config->mode, err);
+	if (r >= 0)
+		memcpy(out->api_path, path, sizeof(path));
+	return r;
+}
+
+static int open_metrics(struct ds_listening *out, const struct ds_config *config, struct ds_error *err)
+{
+	out->metrics = open_at(config, config->metrics, METRICS_MODE, err);
+	if (out->metrics >= 0)
+		snprintf(out->metrics_path, sizeof(out->metrics_path), "%s", config->metrics);
+	return out->metrics;
+}
+
+void ds_listen_close(struct ds_listening *listening)
+{
+	if (listening->api >= 0)
+		close(listening->api);
+	if (listening->metrics >= 0)
+		close(listening->metrics);
+	if (listening->api_path[0])
+		unlink(listening->api_path);
+	if (listening->metrics_path[0])
+		unlink(listening->metrics_path);
+	listening->api = listening->metrics = -1;
+	listening->api_path[0] = listening->metrics_path[0] = '\0';
+}
+
+int ds_listen_open(struct ds_listening *out, const struct ds_config *config, struct ds_passed *passed,
+		   const char *runtime_dir, struct ds_error *err)
+{
+	int r = 0;
+
+	*out = (struct ds_listening){.api = ds_passed_socket(passed, "api"), .metrics = ds_passed_socket(passed, "metrics")};
+	if (out->api < 0)
+		r = open_api(out, config, runtime_dir, err);
+	if (r >= 0 && out->metrics < 0 && config->metrics[0])
+		r = open_metrics(out, config, err);
+	if (r < 0)
+		ds_listen_close(out);
+	return r < 0 ? r : 0;
 }
 
 int ds_listen_tcp(const struct ds_config *config, struct ds_error *err)

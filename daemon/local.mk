@@ -26,6 +26,7 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/config-table.c \
 	daemon/config.c daemon/config.h \
 	daemon/confine.c daemon/confine.h \
+	daemon/counters.c daemon/counters.h \
 	daemon/daemon.h \
 	daemon/engines.c daemon/engines.h \
 	daemon/groups.c daemon/groups.h \
@@ -48,7 +49,11 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/loading.c daemon/loading.h \
 	daemon/log.c daemon/log.h \
 	daemon/mapped.c daemon/mapped.h \
+	daemon/message-ids.h \
+	daemon/metrics-text.c \
+	daemon/metrics.c daemon/metrics.h \
 	daemon/model.h daemon/models.c daemon/models.h \
+	daemon/observe.c daemon/observe.h \
 	daemon/options.c daemon/options.h \
 	daemon/passed.c daemon/passed.h \
 	daemon/plugins.c daemon/plugins.h \

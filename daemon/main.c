@@ -5,7 +5,9 @@
 #include "http/server.h"
 #include "keys.h"
 #include "listen.h"
-#include "log.h"
+#include "message-ids.h"
+#include "metrics.h"
+#include "observe.h"
 #include "options.h"
 #include "passed.h"
 #include "plugins.h"
@@ -32,10 +34,11 @@ struct program {
 	struct ds_http *http, *tcp; /* NULL: not yet, or none */
 	struct ds_bus *bus; /* NULL: none */
 	struct ds_passed passed;
+	struct ds_metrics *metrics;   /* NULL: nobody wants any */
 	struct ds_pressure *pressure; /* NULL: unwatched */
-	int listen_fd, tcp_fd; /* until they are served */
+	struct ds_listening listening;
+	int tcp_fd; /* until it is served */
 	char keys_path[PATH_MAX + 16];
-	char socket_path[PATH_MAX]; /* "": systemd's, not ours to remove */
 	struct event *signals[4], *stop_timer, *stop_poll;
 	bool aborted;
 	int status; /* of exit */
@@ -103,8 +106,9 @@ static void set_log_level(const struct ds_config *config)
 static int apply_config(struct program *p, struct ds_config *config, struct ds_error *err)
 {
 	if (strcmp(config->socket, p->daemon.config->socket) || config->mode != p->daemon.config->mode ||
-	    strcmp(config->group, p->daemon.config->group) || strcmp(config->tcp, p->daemon.config->tcp))
-		ds_log(LOG_WARNING, "listen.socket, mode, group and tcp change when the daemon is started again");
+	    strcmp(config->group, p->daemon.config->group) || strcmp(config->metrics, p->daemon.config->metrics) ||
+	    strcmp(config->tcp, p->daemon.config->tcp))
+		ds_log(LOG_WARNING, "listen.socket, metrics, mode, group and tcp change when the daemon is started again");
 	ds_config_unref(p->daemon.config);
 	p->daemon.config = config;
 	set_log_level(config);
@@ -127,18 +131,19 @@ static void log_refused_plugins(const json_t *catalog)
 		const char *reason = json_string_value(json_object_get(plugin, "reason"));
 
 		if (state && strcmp(state, "ok"))
-			ds_log(LOG_WARNING, "plugin %s is %s: %s", name ? name : "?", state, reason ? reason : "");
+			ds_observe_plugin_refused(name ? name : "?", state, reason ? reason : "");
 	}
 }
 
 static void begin_serving(struct program *p)
 {
 	struct ds_error err;
-
-	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listen_fd), false, &err);
+	int r = ds_http_new(&p->http, &p->daemon, ds_steal_fd(&p->listening.api), false, &err);
 
 	if (r == 0 && p->tcp_fd >= 0)
 		r = ds_http_new(&p->tcp, &p->daemon, ds_steal_fd(&p->tcp_fd), true, &err);
+	if (r == 0 && p->listening.metrics >= 0)
+		r = ds_metrics_new(&p->metrics, &p->daemon, ds_steal_fd(&p->listening.metrics), &err);
 	if (r < 0) {
 		ds_log(LOG_ERR, "%s", err.text);
 		p->status = 1;
@@ -187,7 +192,8 @@ static void on_first_catalog(struct program *p, json_t *catalog)
 
 static void refuse_reload(struct program *p)
 {
-	ds_log(LOG_ERR, "the configuration has errors: the old one stays in force");
+	p->daemon.n_refused_reloads++;
+	ds_observe_daemon(LOG_ERR, DS_MESSAGE_CONFIG_REFUSED, "the configuration has errors: the old one stays in force");
 	ds_service_ready(p->daemon.service, REFUSED);
 	snprintf(p->daemon.reason, sizeof(p->daemon.reason), REFUSED);
 }
@@ -205,7 +211,9 @@ static void on_new_catalog(struct program *p, struct ds_config *config, json_t *
 	take_catalog(p, catalog);
 	if (apply_config(p, ds_config_ref(config), &err) < 0)
 		ds_log(LOG_ERR, "%s", err.text);
-	ds_log(LOG_NOTICE, "the configuration was read again: %zu models", config->n_models);
+	p->daemon.n_reloads++;
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_CONFIG_APPLIED, "the configuration was read again: %zu models",
+			  config->n_models);
 	ds_service_ready(p->daemon.service, NULL);
 }
 
@@ -309,7 +317,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 	}
 	p->daemon.stopping = true;
 	ds_service_stopping(p->daemon.service, STOP_S + CUT_S + 5);
-	ds_log(LOG_NOTICE, "stopping");
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_STOPPING, "stopping");
 	ds_bus_state_changed(p->bus);
 	if (p->http)
 		ds_http_stop_accepting(p->http);
@@ -415,6 +423,7 @@ static void deinit_program(struct program *p)
 	if (p->daemon.models)
 		ds_models_stop(p->daemon.models, 0);
 	ds_helpers_free(p->daemon.helpers); /* whoever waits for one is told while its wire is still there */
+	ds_metrics_free(p->metrics);
 	ds_http_free(p->http);
 	ds_http_free(p->tcp);
 	ds_bus_free(p->bus);
@@ -433,11 +442,8 @@ static void deinit_program(struct program *p)
 		event_free(p->stop_poll);
 	if (p->daemon.base)
 		event_base_free(p->daemon.base);
-	if (p->listen_fd >= 0)
-		close(p->listen_fd);
+	ds_listen_close(&p->listening);
 	ds_passed_deinit(&p->passed);
-	if (p->socket_path[0])
-		unlink(p->socket_path);
 	if (p->tcp_fd >= 0)
 		close(p->tcp_fd);
 	ds_keys_free(p->daemon.keys);
@@ -543,7 +549,7 @@ static int join_bus(struct program *p, struct ds_error *err)
 static int begin_service(struct program *p, struct ds_error *err)
 {
 	struct ds_service_spec spec = {.daemon = &p->daemon,
-				       .is_activated = !p->socket_path[0],
+				       .is_activated = !p->listening.api_path[0],
 				       .is_idle = is_idle,
 				       .on_idle_exit = on_idle_exit,
 				       .arg = p};
@@ -582,7 +588,7 @@ static int run(struct program *p)
 	if (r == 0 && watch_signals(p) < 0)
 		r = ds_fail(&err, -ENOMEM, "no memory");
 	if (r == 0)
-		r = p->listen_fd = ds_listen_open(p->daemon.config, &p->passed, p->options.runtime_dir, p->socket_path, &err);
+		r = ds_listen_open(&p->listening, p->daemon.config, &p->passed, p->options.runtime_dir, &err);
 	if (r >= 0)
 		r = begin_service(p, &err);
 	if (r >= 0) {
@@ -602,8 +608,9 @@ static int run(struct program *p)
 		sd_notifyf(0, "STATUS=%s\nERRNO=%d", err.text, -r);
 		return 1;
 	}
-	ds_log(LOG_NOTICE, "deepseekd %s, %zu models, %s", PACKAGE_VERSION, p->daemon.config->n_models,
-	       p->socket_path[0] ? p->socket_path : "a socket of systemd's");
+	ds_observe_daemon(LOG_NOTICE, DS_MESSAGE_STARTED, "deepseekd %s, %zu models, %s", PACKAGE_VERSION,
+			  p->daemon.config->n_models,
+			  p->listening.api_path[0] ? p->listening.api_path : "a socket of systemd's");
 	ask_plugins(&(struct question){.program = p, .config = ds_config_ref(p->daemon.config)});
 	event_base_dispatch(p->daemon.base);
 	return p->status;
@@ -635,7 +642,7 @@ static void fill_standard_descriptors(void)
 
 int main(int argc, char **argv)
 {
-	ds_cleanup(deinit_program) struct program p = {.listen_fd = -1, .tcp_fd = -1};
+	ds_cleanup(deinit_program) struct program p = {.listening = {.api = -1, .metrics = -1}, .tcp_fd = -1};
 	struct ds_error err;
 	int r;
 
@@ -652,7 +659,10 @@ int main(int argc, char **argv)
 		ds_log(LOG_ERR, "%s", err.text);
 		return 1;
 	}
-	if (load_config(&p.options, &p.daemon.config) < 0)
+	if (load_config(&p.options, &p.daemon.config) < 0) {
+		if (!p.options.check_config)
+			ds_observe_daemon(LOG_ERR, DS_MESSAGE_CONFIG_REFUSED, "the configuration has errors: nothing starts");
 		return 1;
+	}
 	return run(&p);
 }

@@ -1,6 +1,7 @@
 /* model.h - the inside of a model, for models.c and its parts alone; everybody else has models.h. */
 #pragma once
 
+#include "counters.h"
 #include "engines.h"
 #include "loading.h"
 #include "models.h"
@@ -52,6 +53,7 @@ struct ds_model {
 
 	uint64_t n_loads, n_engine_starts;
 	unsigned n_running;
+	struct ds_counters counters;
 	uint64_t last_use; /* counts up over all models, whenever a request begins or ends */
 };
 

@@ -3,7 +3,7 @@
 #include "budget.h"
 #include "commands.h"
 #include "images.h"
-#include "log.h"
+#include "observe.h"
 #include "pressure.h"
 
 #include <event2/event.h>
@@ -17,6 +17,8 @@
 #define RESTART_MAX_MS 2000
 #define SHORT_MS 10000 /* after each word of memory pressure nothing is loaded for so long */
 #define STARTS_MAX 5 /* engines that died before they were ready: then the model has failed */
+
+const char *const ds_model_state_names[] = {"absent", "loading", "ready", "unloading", "failed"};
 
 static void start_engine(struct ds_model *model);
 static void start_loading(struct ds_model *model);
@@ -70,9 +72,7 @@ static void changed(struct ds_model *model)
 static void become(struct ds_model *model, enum ds_model_state state)
 {
 	if (model->state != state)
-		ds_log(state == DS_MODEL_FAILED ? LOG_ERR : LOG_INFO, "model %s: %s%s%s", model->mine->name,
-		       (const char *const[]){"absent", "loading", "ready", "unloading", "failed"}[state],
-		       state == DS_MODEL_FAILED ? ": " : "", state == DS_MODEL_FAILED ? model->reason : "");
+		ds_observe_model_state(model->mine->name, ds_model_state_names[state], model->reason);
 	model->state = state;
 	changed(model);
 }
@@ -178,6 +178,7 @@ static void failed(struct ds_model *model, const char *reason)
 	drop_image(model);
 	take_next_config(model);
 	model->n_failures++;
+	model->counters.failures++;
 	model->failed_ms = now_ms();
 	become(model, DS_MODEL_FAILED);
 }
@@ -257,6 +258,8 @@ static void on_engine_end(void *arg, bool refused, const char *reason)
 		become_absent(model);
 	} else if (model->image >= 0) { /* else its last request took the image along */
 		model->n_barren++;
+		model->counters.engine_deaths++;
+		ds_observe_engine_died(model->mine->name, reason);
 		model->n_unready = was_ready ? 0 : model->n_unready + 1;
 		if (refused && model->is_restored) { /* packed for another backend than there is now */
 			ds_log(LOG_NOTICE, "model %s: the kept image is of no use: %s", model->mine->name, reason);
@@ -327,7 +330,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* The loader */
 
-static uint64_t memory_held(const struct ds_models *models)
+uint64_t ds_models_memory_held(const struct ds_models *models)
 {
 	uint64_t held = 0;
 
@@ -345,13 +348,15 @@ static int claim(struct ds_model *model, bool loaded, struct ds_error *err)
 		.context = (uint64_t)model->mine->context,
 		.parallel = (uint64_t)model->mine->parallel,
 		.limit = model->config->memory,
-		.held = memory_held(model->all) - model->held,
+		.held = ds_models_memory_held(model->all) - model->held,
 		.present = loaded,
 	};
 	int r = ds_budget_grant(&need, &ask, ds_budget_available(""), err);
 
-	if (r < 0)
+	if (r < 0) {
+		ds_observe_memory_refused(model->mine->name, err->text);
 		return r;
+	}
 	model->held = ds_budget_need_sum(&need);
 	model->context = (int64_t)need.context;
 	return 0;
@@ -607,6 +612,11 @@ bool ds_model_is_registered(const struct ds_model *model)
 	return model->is_registered;
 }
 
+struct ds_counters *ds_model_counters(struct ds_model *model)
+{
+	return &model->counters;
+}
+
 /* A number or text that the loader said, or JSON null. */
 static json_t *said(const struct ds_model *model, const char *key)
 {
@@ -617,7 +627,6 @@ static json_t *said(const struct ds_model *model, const char *key)
 
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 {
-	static const char *const states[] = {"absent", "loading", "ready", "unloading", "failed"};
 	json_t *aliases = json_array(), *capabilities = json_object_get(model->loaded, "capabilities");
 	int64_t context = model->context ? model->context : model->mine->context;
 
@@ -626,7 +635,7 @@ json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting)
 	return json_pack(
 		"{s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:{s:I, s:I}, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:i, "
 		"s:I, s:I, s:i, s:I}",
-		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", states[model->state],
+		"name", model->mine->name, "aliases", aliases, "path", model->mine->path, "state", ds_model_state_names[model->state],
 		"reason", model->reason, "warning", model->warning, "capabilities",
 		capabilities ? json_incref(capabilities) : json_array(), "progress", "done", (json_int_t)model->done, "total",
 		(json_int_t)model->total, "context", (json_int_t)context, "context_limit", said(model, "context"), "vocab", said(model, "vocab"), "architecture",

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "config.h"
+#include "counters.h"
 #include "helpers.h"
 #include "store.h"
 
@@ -25,6 +26,8 @@ enum ds_model_state {
 	DS_MODEL_UNLOADING,
 	DS_MODEL_FAILED,
 };
+
+extern const char *const ds_model_state_names[];
 
 /* What the requests of models need to know. */
 struct ds_models_events {
@@ -61,6 +64,9 @@ bool ds_models_hold_images(const struct ds_models *models);
  * @fn NULL: no more. */
 void ds_models_observe(struct ds_models *models, void (*fn)(void *arg), void *arg);
 
+/* Bytes of limits.memory that models hold or are promised. */
+uint64_t ds_models_memory_held(const struct ds_models *models);
+
 /* By name or alias; "" is the default model. NULL: there is none. */
 struct ds_model *ds_models_find(struct ds_models *models, const char *name);
 /* The next registered model after @model (NULL: the first), or NULL. */
@@ -96,6 +102,8 @@ bool ds_model_has_slot(const struct ds_model *model);
 void ds_model_begin(struct ds_model *model);
 void ds_model_send(struct ds_model *model, uint16_t type, uint64_t request, const void *data, size_t size);
 void ds_model_end(struct ds_model *model, bool finished);
+
+struct ds_counters *ds_model_counters(struct ds_model *model); /* borrowed */
 
 /* The model's object of docs/architecture.md. @n_waiting: requests that wait in the broker. */
 json_t *ds_model_describe(const struct ds_model *model, size_t n_waiting);

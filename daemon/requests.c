@@ -1,11 +1,12 @@
 /* requests.c - admission, the fair queue, events and credit. Knows no wire. */
 #include "requests.h"
 #include "access.h"
-#include "log.h"
 #include "message.h"
+#include "observe.h"
 
 #include <event2/buffer.h>
 #include <string.h>
+#include <time.h>
 
 #define SLOT_BITS 16
 #define CREDIT_STEP (16u << 10)              /* returned in pieces of at least this */
@@ -45,6 +46,13 @@ struct ds_request {
 	size_t taken;           /* bytes of the event that was handed out last */
 	size_t owed;            /* bytes taken and not yet given back as credit */
 	bool finished;
+
+	/* For the audit record and the counters; times are of CLOCK_MONOTONIC in microseconds, 0: not yet. */
+	char name[40];
+	uint64_t arrived, begun, first_output, last_output;
+	uint64_t n_pieces; /* events of output */
+	struct ds_usage usage;
+	enum ds_outcome outcome;
 };
 
 struct ds_requests {
@@ -57,6 +65,14 @@ struct ds_requests {
 	size_t user_parallel, user_queue; /* of one user, 0: no limit */
 	bool stopping, paused;
 };
+
+static uint64_t now_usec(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
 
 /* Users */
 
@@ -126,6 +142,88 @@ static struct ds_request *find(const struct ds_requests *all, uint64_t id)
 	return request && request->id == id ? request : NULL;
 }
 
+/* What is told and counted of a request */
+
+static enum ds_kind kind_of(uint16_t type)
+{
+	return type == DS_MSG_EVALUATE   ? DS_KIND_EVALUATE
+	       : type == DS_MSG_TOKENIZE ? DS_KIND_TOKENIZE
+	       : type == DS_MSG_RENDER   ? DS_KIND_RENDER
+					 : DS_KIND_GENERATE;
+}
+
+/* Its last event is known: count it, and leave the record. */
+static void note_end(struct ds_request *request)
+{
+	struct ds_counters *counters = ds_model_counters(request->model);
+	enum ds_kind kind = kind_of(request->type);
+	uint64_t now = now_usec(), begun = request->begun ? request->begun : now;
+	uint64_t first = request->first_output ? request->first_output : now;
+	bool is_done = request->outcome < DS_OUTCOME_CANCELLED;
+	uint64_t n_tokens = is_done ? request->usage.completion_tokens : request->n_pieces;
+
+	counters->requests[kind][request->outcome]++;
+	ds_histogram_add(&counters->duration, now - request->arrived);
+	if (is_done && kind == DS_KIND_GENERATE)
+		ds_counters_settle_output(counters, request->n_pieces, n_tokens);
+	ds_observe_request(&(struct ds_request_record){
+		.id = request->name,
+		.owner = request->subject->owner,
+		.model = ds_model_get_config(request->model)->name,
+		.uid = request->subject->uid,
+		.unit = request->subject->unit,
+		.app = request->subject->app,
+		.kind = kind,
+		.outcome = request->outcome,
+		.prompt_tokens = request->usage.prompt_tokens,
+		.cached_tokens = request->usage.cached_tokens,
+		.completion_tokens = kind == DS_KIND_GENERATE ? n_tokens : 0,
+		.reasoning_tokens = request->usage.reasoning_tokens,
+		.queue_usec = begun - request->arrived,
+		.prefill_usec = first - begun,
+		.decode_usec = now - first,
+	});
+}
+
+/* Text of an answer came at @now. What lies in one batch came at once: it has no gap within. */
+static void note_output(struct ds_request *request, uint64_t now)
+{
+	struct ds_counters *counters = ds_model_counters(request->model);
+
+	request->n_pieces++;
+	if (request->type == DS_MSG_GENERATE)
+		ds_counters_add_output(counters);
+	if (!request->first_output) {
+		request->first_output = now;
+		if (request->type == DS_MSG_GENERATE)
+			ds_histogram_add(&counters->first_token, now - request->arrived);
+	} else if (request->last_output != now && request->type == DS_MSG_GENERATE) {
+		ds_histogram_add(&counters->gap, now - request->last_output);
+	}
+	request->last_output = now;
+}
+
+static void note_usage(struct ds_request *request, const struct ds_usage *usage)
+{
+	struct ds_counters *counters = ds_model_counters(request->model);
+
+	request->usage = *usage;
+	if (usage->cached_tokens > usage->prompt_tokens) /* an engine's word is not trusted */
+		request->usage.cached_tokens = 0;
+	counters->prompt_tokens += request->usage.prompt_tokens;
+	counters->cached_tokens += request->usage.cached_tokens;
+}
+
+/* The engine says that it failed: only codes that are known are told apart. */
+static enum ds_outcome outcome_of(const uint8_t *body, size_t size)
+{
+	json_t *json = json_loadb((const char *)body, size, 0, NULL);
+	enum ds_outcome outcome = ds_outcome_of_code(json_string_value(json_object_get(json, "code")));
+
+	json_decref(json);
+	return outcome;
+}
+
 /* The end of a request */
 
 static void stop_waiting(struct ds_request *request)
@@ -147,6 +245,8 @@ static void leave(struct ds_request *request)
 	enum request_state state = request->state;
 
 	request->state = ENDED;
+	if (state != ENDED)
+		note_end(request);
 	if (state == WAITING)
 		stop_waiting(request);
 	else if (state == RUNNING) {
@@ -174,6 +274,7 @@ static void fail(struct ds_request *request, const char *code, const char *messa
 	json_decref(json);
 	if (request->state == ENDED)
 		return;
+	request->outcome = ds_outcome_of_code(code);
 	leave(request);
 	header.size = text ? (uint32_t)strlen(text) : 2;
 	add_event(request, &header, text ? text : "{}");
@@ -210,6 +311,9 @@ static void dispatch(struct ds_requests *all, struct ds_model *model)
 
 		if (!request)
 			return;
+		/* Before it is sent: the engine may run in our place, and be done before we see the clock again. */
+		request->begun = now_usec();
+		ds_histogram_add(&ds_model_counters(model)->queue, request->begun - request->arrived);
 		ds_model_begin(model);
 		ds_model_send(model, request->type, request->id, request->body, request->body_size);
 		stop_waiting(request);
@@ -326,28 +430,41 @@ static int check_event(const struct ds_request *request, const struct ds_event_h
 	return 0;
 }
 
-/* Charge the user for what @header says was computed. */
-static void account(struct ds_request *request, const struct ds_event_header *header, const uint8_t *body)
+/* Charge the user for what @header says was computed, and count it. */
+static void account(struct ds_request *request, const struct ds_event_header *header, const uint8_t *body, uint64_t now)
 {
 	struct ds_usage usage;
+	struct ds_done done;
 
 	if (header->type == DS_EVENT_STARTED) {
 		memcpy(&usage, body, sizeof(usage));
-		if (usage.cached_tokens <= usage.prompt_tokens)
-			request->user->served += usage.prompt_tokens - usage.cached_tokens;
+		note_usage(request, &usage);
+		request->user->served += request->usage.prompt_tokens - request->usage.cached_tokens;
 	} else if (header->type < DS_EVENT_LOGPROBS) {
 		request->user->served += OUTPUT_WEIGHT;
+		note_output(request, now);
+	} else if (header->type == DS_EVENT_LOGITS) {
+		note_output(request, now);
+	} else if (header->type == DS_EVENT_DONE) {
+		memcpy(&done, body, sizeof(done));
+		request->usage.completion_tokens = done.usage.completion_tokens;
+		request->usage.reasoning_tokens = done.usage.reasoning_tokens;
+		request->outcome = done.finish == DS_FINISH_LENGTH	 ? DS_OUTCOME_LENGTH
+				   : done.finish == DS_FINISH_TOOL_CALLS ? DS_OUTCOME_TOOL_CALLS
+									 : DS_OUTCOME_STOP;
+	} else if (header->type == DS_EVENT_FAILED) {
+		request->outcome = outcome_of(body, header->size);
 	}
 }
 
 static int take_event(struct ds_request *request, const struct ds_event_header *header, const uint8_t *body,
-		      struct ds_error *err)
+		      uint64_t now, struct ds_error *err)
 {
 	int r = check_event(request, header, err);
 
 	if (r < 0)
 		return r;
-	account(request, header, body);
+	account(request, header, body, now);
 	add_event(request, header, body);
 	if (header->type == DS_EVENT_DONE || header->type == DS_EVENT_FAILED) {
 		request->finished = true;
@@ -372,7 +489,7 @@ static int on_batch(void *arg, struct ds_model *model, const uint8_t *batch, siz
 	const struct ds_event_header *header;
 	const uint8_t *body;
 	size_t offset = 0;
-	uint64_t untold = 0;
+	uint64_t untold = 0, now = now_usec();
 	int r;
 
 	while ((r = ds_event_next(batch, size, &offset, &header, &body)) > 0) {
@@ -391,7 +508,7 @@ static int on_batch(void *arg, struct ds_model *model, const uint8_t *batch, siz
 			return ds_fail(err, -EPROTO, "an event of another model's request");
 		if (!request || request->state != RUNNING)
 			continue;
-		r = take_event(request, header, body, err);
+		r = take_event(request, header, body, now, err);
 		if (r < 0)
 			return r;
 		untold = header->request;
@@ -527,6 +644,8 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 					       .type = spec->type,
 					       .on_events = spec->on_events,
 					       .arg = spec->arg,
+					       .arrived = now_usec(),
+					       .outcome = DS_OUTCOME_CANCELLED, /* until it ends otherwise */
 					       .state = ENDED,
 					       .inbox = evbuffer_new()};
 	if (!request || !request->inbox || take_slot(requests, request) < 0) {
@@ -544,6 +663,10 @@ int ds_request_new(struct ds_request **out, struct ds_requests *requests, const 
 		return -ENOMEM;
 	}
 	request->user->n_requests++;
+	if (spec->name)
+		snprintf(request->name, sizeof(request->name), "%s", spec->name);
+	else
+		snprintf(request->name, sizeof(request->name), "%llu", (unsigned long long)request->id);
 	request->state = NEW;
 	admit(request);
 	*out = request;

@@ -23,6 +23,7 @@ struct ds_request_spec {
 	uint16_t type; /* DS_MSG_GENERATE, DS_MSG_EVALUATE, DS_MSG_TOKENIZE or DS_MSG_RENDER */
 	char *body;    /* its JSON; ds_request_new() takes ownership, also when it fails */
 	size_t body_size;
+	const char *name; /* what its client knows it by (x-request-id), for the log; NULL: none */
 	void (*on_events)(void *arg); /* never called from within ds_request_new() */
 	void *arg;
 };

@@ -1,6 +1,7 @@
-# The units, and what the system needs to know of the service: user, directories, preset, its name on the bus.
+# The units, and what the system needs to know of the service: user, directories, preset, its name on the bus, and what the
+# journal says of message ids.
 systemunitdir = $(prefix)/lib/systemd/system
-dist_systemunit_DATA = systemd/deepseekd.socket
+dist_systemunit_DATA = systemd/deepseekd.socket systemd/deepseekd-metrics.socket
 systemunit_DATA = systemd/deepseekd.service
 dbusservicedir = $(datadir)/dbus-1/system-services
 dist_dbusservice_DATA = systemd/org.deepseekd1.service
@@ -27,3 +28,6 @@ install-data-local:
 uninstall-local:
 	rm -f '$(DESTDIR)$(prefix)/lib/sysusers.d/deepseekd.conf' '$(DESTDIR)$(prefix)/lib/tmpfiles.d/deepseekd.conf' \
 		'$(DESTDIR)$(prefix)/lib/systemd/system-preset/90-deepseekd.preset'
+
+catalogdir = $(prefix)/lib/systemd/catalog
+dist_catalog_DATA = systemd/deepseekd.catalog

@@ -3,12 +3,20 @@
 
 #include <string.h>
 
-static json_t *describe(const struct ds_daemon *daemon, const struct ds_model *model)
+static json_t *describe(const struct ds_daemon *daemon, struct ds_model *model)
 {
+	const struct ds_counters *counters = ds_model_counters(model);
 	size_t n_running, n_waiting;
+	json_t *json;
 
 	ds_requests_count(daemon->requests, model, &n_running, &n_waiting);
-	return ds_model_describe(model, n_waiting);
+	json = ds_model_describe(model, n_waiting);
+	json_object_set_new(json, "tokens",
+			    json_pack("{s:I, s:I, s:I}", "prompt", (json_int_t)counters->prompt_tokens, "cached",
+				      (json_int_t)counters->cached_tokens, "completion",
+				      (json_int_t)counters->completion_tokens));
+	json_object_set_new(json, "engine_deaths", json_integer((json_int_t)counters->engine_deaths));
+	return json;
 }
 
 void ds_admin_status(struct ds_call *call)
@@ -21,10 +29,12 @@ void ds_admin_status(struct ds_call *call)
 		json_array_append_new(models, describe(daemon, m));
 	ds_requests_count(daemon->requests, NULL, &n_running, &n_waiting);
 	ds_reply_json(call, 200,
-		      json_pack("{s:s, s:i, s:s, s:I, s:s, s:{s:i, s:i}, s:o}", "version", PACKAGE_VERSION, "pid",
+		      json_pack("{s:s, s:i, s:s, s:I, s:s, s:{s:i, s:i}, s:{s:I, s:I}, s:o}", "version", PACKAGE_VERSION, "pid",
 				(int)getpid(), "state", ds_daemon_state(daemon), "started_usec",
 				(json_int_t)daemon->started_usec, "default_model", daemon->config->default_model,
-				"requests", "running", (int)n_running, "queued", (int)n_waiting, "models", models));
+				"requests", "running", (int)n_running, "queued", (int)n_waiting, "memory", "limit",
+				(json_int_t)daemon->config->memory, "held",
+				(json_int_t)ds_models_memory_held(daemon->models), "models", models));
 }
 
 void ds_admin_plugins(struct ds_call *call)
@@ -270,6 +280,7 @@ static void run_evaluation(void *arg, char *body, size_t body_size)
 	struct evaluation *e = arg;
 	struct ds_call *call = e->call;
 	struct ds_request_spec spec = {.subject = call->subject,
+				       .name = call->id,
 				       .model = e->model,
 				       .type = DS_MSG_EVALUATE,
 				       .body = body,

@@ -494,6 +494,7 @@ static void run(void *arg, char *body, size_t body_size)
 	struct ds_answer *a = arg;
 	struct ds_call *call = a->call;
 	struct ds_request_spec spec = {.subject = call->subject,
+				       .name = call->id,
 				       .model = a->model,
 				       .type = DS_MSG_GENERATE,
 				       .body = body,

@@ -76,7 +76,8 @@ static void pump(void *arg)
 static void ask(struct ds_call *call, uint16_t type)
 {
 	struct ds_model *model = ds_access_find_model(call->daemon, call->subject, call->name);
-	struct ds_request_spec spec = {.subject = call->subject, .model = model, .type = type, .on_events = pump};
+	struct ds_request_spec spec = {
+		.subject = call->subject, .name = call->id, .model = model, .type = type, .on_events = pump};
 	struct tokenizing *t;
 
 	if (!model) {

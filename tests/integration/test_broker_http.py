@@ -316,13 +316,13 @@ def test_plugins_are_listed(daemon):
 
 def test_status_has_everything(daemon):
     status = daemon.status()
-    assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "models"}
+    assert set(status) == {"version", "pid", "state", "started_usec", "default_model", "requests", "memory", "models"}
     assert status["state"] == "running" and status["pid"] == daemon.process.pid
     assert set(status["models"][0]) == {
         "name", "aliases", "path", "state", "reason", "warning", "capabilities", "progress", "context", "context_limit",
         "vocab", "architecture", "dialect", "parameters",
         "image_size", "mapped_size", "loads", "engine_starts", "engine_pid", "kv_tokens", "kv_tokens_used", "running",
-        "waiting"}
+        "waiting", "tokens", "engine_deaths"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

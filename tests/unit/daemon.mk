@@ -1,5 +1,5 @@
 daemon_tests = tests/unit/test-access tests/unit/test-body tests/unit/test-budget tests/unit/test-config \
-	tests/unit/test-groups tests/unit/test-pressure
+	tests/unit/test-counters tests/unit/test-groups tests/unit/test-pressure
 if HAVE_CMOCKA
 check_PROGRAMS += $(daemon_tests)
 TESTS += $(daemon_tests)
@@ -26,3 +26,7 @@ tests_unit_test_pressure_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
 tests_unit_test_groups_SOURCES = tests/unit/test-groups.c
 tests_unit_test_groups_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
 tests_unit_test_groups_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
+
+tests_unit_test_counters_SOURCES = tests/unit/test-counters.c
+tests_unit_test_counters_CPPFLAGS = $(daemon_cppflags) $(CMOCKA_CFLAGS)
+tests_unit_test_counters_LDADD = $(daemon_libs) $(CMOCKA_LIBS)
