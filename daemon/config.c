@@ -11,6 +11,7 @@
 /* Files that were found: their base names, sorted, each with the highest layer that has it. */
 struct fragment {
 	char *name, *path;
+	const char *layer; /* borrowed: the folder of that layer */
 	bool masked;
 };
 
@@ -33,9 +34,9 @@ static bool is_null_device(const struct stat *st)
 	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
 }
 
-static int add_fragment(struct fragments *f, const char *dir, const char *name)
+static int add_fragment(struct fragments *f, const char *layer, const char *dir, const char *name)
 {
-	struct fragment *list, new = {0};
+	struct fragment *list, new = {.layer = layer};
 	struct stat st;
 
 	if (asprintf(&new.path, "%s/%s", dir, name) < 0)
@@ -45,6 +46,7 @@ static int add_fragment(struct fragments *f, const char *dir, const char *name)
 		if (!strcmp(f->list[i].name, name)) {
 			free(f->list[i].path);
 			f->list[i].path = new.path;
+			f->list[i].layer = layer;
 			f->list[i].masked = new.masked;
 			return 0;
 		}
@@ -84,7 +86,7 @@ static int find_fragments(struct fragments *f, const char *dir, const char *sub,
 		size_t n = strlen(entry->d_name);
 
 		if (n > 5 && entry->d_name[0] != '.' && !strcmp(entry->d_name + n - 5, ".yaml"))
-			r = add_fragment(f, path, entry->d_name);
+			r = add_fragment(f, dir, path, entry->d_name);
 	}
 	closedir(d);
 	if (f->n > 1)
@@ -235,34 +237,39 @@ static void check_names(const struct ds_config *config, struct ds_problems *prob
 		ds_problem(problems, node, "default_model", "there is no model \"%s\"", config->default_model);
 }
 
-/* deepseekd.yaml of every layer, then conf.d. @dirs is NULL-terminated. */
+/* Lay the deepseekd.yaml in @dir over what is there; one that is /dev/null hides that. */
+static int load_layer(struct ds_config *config, const char *dir, struct ds_problems *problems)
+{
+	char path[PATH_MAX + 32];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/deepseekd.yaml", dir);
+	if (stat(path, &st) < 0)
+		return 0;
+	if (!is_null_device(&st))
+		return lay_over(config, path, problems);
+	config->tree = ds_yaml_free(config->tree);
+	return 0;
+}
+
+/* Of each layer deepseekd.yaml, or @file in its place, and over it the layer's conf.d. @dirs is NULL-terminated. */
 static int load_main(struct ds_config *config, const char *file, const char *const *dirs, struct ds_problems *problems)
 {
 	ds_cleanup(deinit_fragments) struct fragments conf = {0};
-	char path[PATH_MAX + 32];
-	struct stat st;
 	int r = 0;
 
-	if (file)
-		r = lay_over(config, file, problems);
+	for (size_t i = 0; dirs[i] && r != -ENOMEM; i++)
+		r = find_fragments(&conf, dirs[i], "conf.d", problems);
 	for (size_t i = 0; dirs[i] && r != -ENOMEM; i++) {
-		snprintf(path, sizeof(path), "%s/deepseekd.yaml", dirs[i]);
-		if (!file && stat(path, &st) == 0) {
-			if (is_null_device(&st))
-				config->tree = ds_yaml_free(config->tree);
-			else
-				r = lay_over(config, path, problems);
-		}
-		if (r != -ENOMEM)
-			r = find_fragments(&conf, dirs[i], "conf.d", problems);
+		r = file ? lay_over(config, file, problems) : load_layer(config, dirs[i], problems);
+		for (size_t j = 0; j < conf.n && r != -ENOMEM; j++)
+			if (conf.list[j].layer == dirs[i] && !conf.list[j].masked)
+				r = lay_over(config, conf.list[j].path, problems);
 	}
 	if (!config->tree && problems->n == 0) {
 		ds_problem_at(problems, dirs[0] ? dirs[0] : "deepseekd.yaml", 0, 0, "there is no deepseekd.yaml");
 		return -EINVAL;
 	}
-	for (size_t i = 0; i < conf.n && r != -ENOMEM; i++)
-		if (!conf.list[i].masked)
-			r = lay_over(config, conf.list[i].path, problems);
 	if (config->tree && r != -ENOMEM)
 		r = ds_config_fill(config, ds_config_keys, config->tree, problems);
 	return r;

@@ -1,8 +1,8 @@
 /* config.h - what the administrator wants, from YAML files to one typed struct.
  *
  * Layers, lowest first; in each deepseekd.yaml, conf.d/ and models.d/ (or those beside the file of --config alone):
- *   deepseekd.yaml   of all layers, laid over each other: maps deeply, scalars and lists replace
- *   conf.d/NAME.yaml fragments of deepseekd.yaml, in order of NAME, over all of those
+ *   deepseekd.yaml   laid over the layers below: maps deeply, scalars and lists replace
+ *   conf.d/NAME.yaml fragments of it, in order of NAME, over that
  *   models.d/NAME.yaml one model each
  * A NAME.yaml replaces the one of the same name in a lower layer; a link to /dev/null (also for deepseekd.yaml) hides
  * what is below. Relative paths are relative to their file.
