@@ -117,7 +117,7 @@ def test_zsh_completes_verbs_models_and_options(fake, tmp_path):
     script = f"""
         zmodload zsh/zpty
         zpty z 'PS1= TERM=dumb zsh -f -i'
-        zpty -w z 'fpath=({SCRIPTS["zsh"].parent} $fpath); autoload -U compinit; compinit -u -d {tmp_path}/dump'
+        zpty -w z 'fpath=("{SCRIPTS["zsh"].parent}" $fpath); autoload -U compinit; compinit -u -d {tmp_path}/dump'
         zpty -w z 'bindkey "^I" list-choices; zstyle ":completion:*" list-separator ""; LISTMAX=1000; echo do""ne'
         zpty -r z answer '*done*'
         zpty -n -w z "$1"$'\\t'
