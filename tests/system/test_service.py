@@ -43,6 +43,13 @@ def test_it_runs_as_a_user_of_its_own_without_capabilities():
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/1/ns/net")
 
 
+def test_each_helper_has_a_control_group_of_its_own():
+    engine = loaded()["engine_pid"]
+    group = {pid: pathlib.Path(f"/proc/{pid}/cgroup").read_text().rpartition("deepseekd.service")[2].strip()
+             for pid in (main_pid(), engine)}
+    assert group[main_pid()] == "/broker" and re.fullmatch(rf"/[\w-]+-{engine}", group[engine]), group
+
+
 def test_a_call_on_the_bus_starts_the_service():
     stop()
     assert json.loads(run("busctl", "--json=short", "get-property", "org.deepseekd1", "/org/deepseekd1", "org.deepseekd1.Manager",
