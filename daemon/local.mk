@@ -52,7 +52,8 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/message-ids.h \
 	daemon/metrics-text.c \
 	daemon/metrics.c daemon/metrics.h \
-	daemon/model.h daemon/models.c daemon/models.h \
+	daemon/model.c daemon/model.h \
+	daemon/models.c daemon/models.h \
 	daemon/observe.c daemon/observe.h \
 	daemon/options.c daemon/options.h \
 	daemon/passed.c daemon/passed.h \

@@ -1,10 +1,12 @@
-/* model.h - the inside of a model, for models.c and its parts alone; everybody else has models.h. */
+/* model.h - the inside of a model and of their registry, for model.c and models.c alone; everybody else has models.h. */
 #pragma once
 
 #include "counters.h"
 #include "engines.h"
 #include "loading.h"
 #include "models.h"
+
+#include <time.h>
 
 struct event;
 
@@ -69,3 +71,22 @@ struct ds_models {
 	uint64_t short_until_ms; /* of memory: nothing is loaded before */
 	uint64_t n_oom_kills;
 };
+
+static inline uint64_t ds_now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* model.c: one more in the registry, listed after @before, NULL: first. NULL: no memory. */
+struct ds_model *ds_model_new(struct ds_models *models, struct ds_config *config, const struct ds_model_config *mine,
+			      struct ds_model *before);
+/* @mine is what the new configuration says of @model, NULL: nothing any more. */
+void ds_model_apply(struct ds_model *model, struct ds_config *config, const struct ds_model_config *mine);
+/* Unload it, for the sake of others. */
+void ds_model_drop(struct ds_model *model, const char *reason);
+
+/* models.c: whoever observes the models is told that one has changed. */
+void ds_models_tell(const struct ds_models *models);

@@ -193,6 +193,7 @@ static void submit(void *arg, char *text, size_t text_size)
 	struct ds_bus_request *r = arg;
 	struct ds_daemon *daemon = r->bus->spec.daemon;
 	struct ds_request_spec spec = {.subject = r->owner,
+				       .name = r->path + strlen(DS_BUS_REQUEST_PATH "/"),
 				       .model = r->model,
 				       .type = DS_MSG_GENERATE,
 				       .body = text,

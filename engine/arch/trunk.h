@@ -43,10 +43,9 @@ struct ds_limit {
 	uint32_t min, max;
 };
 
-#define DS_LIMIT(field, min, max)                                                                                      \
-	{                                                                                                              \
-#field, offsetof(struct ds_hparams, field), min, max                                                   \
-	}
+/* clang-format off */
+#define DS_LIMIT(field, min, max) {#field, offsetof(struct ds_hparams, field), min, max}
+/* clang-format on */
 
 int ds_limits_check(const struct ds_hparams *p, const struct ds_limit *limits, size_t n, struct ds_error *err);
 

@@ -113,28 +113,33 @@ def test_fish_completes_verbs_models_and_options(fake, tmp_path):
 
 
 def test_zsh_completes_verbs_models_and_options(fake, tmp_path):
-    """In a real line editor, through the pseudo-terminal module of zsh."""
+    """In a real line editor, through the pseudo-terminal module of zsh, which is read until it shows all that it should."""
     script = f"""
         zmodload zsh/zpty
         zpty z 'PS1= TERM=dumb zsh -f -i'
         zpty -w z 'fpath=({SCRIPTS["zsh"].parent} $fpath); autoload -U compinit; compinit -u -d {tmp_path}/dump'
         zpty -w z 'bindkey "^I" list-choices; zstyle ":completion:*" list-separator ""; LISTMAX=1000; echo do""ne'
         zpty -r z answer '*done*'
-        for line in "$@"; do
-            zpty -n -w z "$line"$'\\t'
-            zpty -n -w z $'\\x15echo do""ne\\n'
-            zpty -r z answer '*done*'
-            print -r -- $answer
+        zpty -n -w z "$1"$'\\t'
+        shift
+        seen=
+        for word in "$@"; do
+            while [[ $seen != *$word* ]]; do
+                zpty -r z answer '*?' || exit 1
+                seen+=$answer
+            done
         done
         zpty -d z
     """
-    def zsh(line):
-        return " ".join(shell("zsh", f"set -- '{line}'\n{script}", tmp_path, fake.path))
+    def zsh_shows(line, words):
+        quoted = " ".join(f"'{word}'" for word in (line, *words))
+        shell("zsh", f"set -- {quoted}\n{script}", tmp_path, fake.path)
 
-    assert VERBS <= set(zsh("dsctl ").split())
-    assert {"mine", "r1:7b", "r1:70b"} <= set(zsh("dsctl load ").split())
-    assert "--hide-thinking" in zsh("dsctl run --h")
-    assert "check" in zsh("dsctl config ").split()
+    zsh_shows("dsctl ", VERBS)
+    zsh_shows("dsctl load ", ["mine", "r1:7b", "r1:70b"])
+    zsh_shows("dsctl run --h", ["--hide-thinking"])
+    zsh_shows("dsctl config ", ["check"])
+
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
