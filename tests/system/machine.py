@@ -62,11 +62,11 @@ def ask(question="What is 347+285?", **more):
     return answer["choices"][0]["message"]["content"]
 
 
-def first_token():
+def first_token(model="tiny-r1"):
     """Seconds until the first event of a stream that says something."""
     begin = time.monotonic()
     connection = Connection()
-    connection.request("POST", CHAT, json.dumps({"messages": [{"role": "user", "content": "Hi"}], "stream": True}),
+    connection.request("POST", CHAT, json.dumps({"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": True}),
                        {"Content-Type": "application/json"})
     response = connection.getresponse()
     assert response.status == 200

@@ -1,5 +1,6 @@
 """The service under a real systemd: activation, restart, crash, reload, stop, and what it may."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 from machine import (CHAT, MODEL, Connection, Reads, ask, first_token, kept, main_pid, model, request, run, service_uid, show, until)
 
 ETC = pathlib.Path("/etc/deepseekd")
+GROUP = pathlib.Path("/sys/fs/cgroup/system.slice/deepseekd.service")
 
 
 def loaded():
@@ -33,6 +35,18 @@ def test_the_very_first_request_starts_the_service():
     assert reads.happened(), "then the tests below prove nothing"
 
 
+def test_metrics_are_for_root_alone_until_somebody_else_is_named():
+    assert show("UnitFileState", "deepseekd-metrics.socket") == "disabled"
+    stop()  # systemd adds no socket to a service that runs
+    run("systemctl", "start", "deepseekd-metrics.socket")
+    scrape = ("curl", "-sS", "--fail", "--unix-socket", "/run/deepseekd/metrics.sock", "http://localhost/metrics")
+    assert run(*scrape).endswith("# EOF\n") and show("ActiveState") == "active"
+    run("useradd", "--system", "--no-create-home", "--groups", "deepseekd", "curious")
+    assert subprocess.run(["runuser", "-u", "curious", "--", *scrape], capture_output=True).returncode == 7  # it may not connect
+    run("systemctl", "stop", "deepseekd-metrics.socket", "deepseekd.service")
+    assert "632" in ask()
+
+
 def test_it_runs_as_a_user_of_its_own_without_capabilities():
     loaded()
     for pid in (main_pid(), model()["engine_pid"]):
@@ -41,6 +55,13 @@ def test_it_runs_as_a_user_of_its_own_without_capabilities():
         assert re.search(r"^CapEff:\s+(\w+)", status, re.M)[1].strip("0") == ""
         assert re.search(r"^NoNewPrivs:\s+1", status, re.M) and re.search(r"^Seccomp:\s+2", status, re.M)
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/1/ns/net")
+
+
+def test_each_helper_has_a_control_group_of_its_own():
+    engine = loaded()["engine_pid"]
+    group = {pid: pathlib.Path(f"/proc/{pid}/cgroup").read_text().rpartition("deepseekd.service")[2].strip()
+             for pid in (main_pid(), engine)}
+    assert group[main_pid()] == "/broker" and re.fullmatch(rf"/[\w-]+-{engine}", group[engine]), group
 
 
 def test_a_call_on_the_bus_starts_the_service():
@@ -82,6 +103,30 @@ def test_a_killed_engine_is_back_and_the_image_is_the_same():
     os.kill(before["engine_pid"], signal.SIGKILL)
     until("another engine", lambda: model()["engine_pid"] not in (0, before["engine_pid"]))
     assert "632" in ask() and model()["loads"] == before["loads"]
+
+
+def loaders():
+    return list(GROUP.glob("ds-loader-*"))
+
+
+def test_a_killed_loader_fails_that_load_alone_and_the_next_one_works():
+    pid, engine = main_pid(), loaded()["engine_pid"]
+
+    def caught():
+        request("POST", "/admin/v1/models/tiny-r1/unload", {})
+        request("POST", "/admin/v1/models/tiny-r1/load", {"wait": False})
+        end = time.monotonic() + 1
+        while not loaders() and time.monotonic() < end:
+            pass
+        for group in loaders():
+            with contextlib.suppress(OSError):  # a load is short: it may be over
+                os.kill(int(group.name.rpartition("-")[2]), signal.SIGKILL)
+        until("the load to end", lambda: model()["state"] in ("ready", "failed"))
+        return model()["state"] == "failed"
+    until("a load that failed", caught)
+    assert "killed by signal 9" in model()["reason"]
+    assert request("POST", "/admin/v1/models/tiny-r1/load", {})[0] == 200
+    assert "632" in ask() and main_pid() == pid and model()["engine_pid"] != engine
 
 
 def test_the_first_token_after_a_restart_comes_soon():
