@@ -104,6 +104,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
 	struct evbuffer *body = evhttp_request_get_output_buffer(req);
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(evhttp_request_get_connection(req));
 
 	evhttp_add_header(headers, "Connection", "close");
 	if (!path || strcmp(path, "/metrics")) {
@@ -118,6 +119,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 		ds_metrics_write(body, metrics->daemon);
 		evhttp_send_reply(req, HTTP_OK, "OK", NULL);
 	}
+	bufferevent_disable(bev, EV_READ); /* who has said all listens on */
 }
 
 int ds_metrics_new(struct ds_metrics **out, struct ds_daemon *daemon, int fd, struct ds_error *err)

@@ -2,6 +2,7 @@
 #include "reply.h"
 
 #include <event2/bufferevent.h>
+#include <event2/event.h>
 #include <string.h>
 
 #define OUTPUT_FULL (64u << 10)
@@ -56,8 +57,18 @@ void ds_reply_header(struct ds_call *call, const char *name, const char *value)
 	evhttp_add_header(evhttp_request_get_output_headers(call->req), name, value);
 }
 
+/* evhttp reads on while it writes, and would take the end of what a client says for the end of its listening. One that
+ * hangs up is noticed by EV_CLOSED, or when writing fails. evhttp reads again when the answer has left. */
+static void read_nothing(struct ds_call *call)
+{
+	struct evhttp_connection *evcon = evhttp_request_get_connection(call->req);
+
+	bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
+}
+
 static void reply(struct ds_call *call, int status, char *text, size_t size)
 {
+	enum evhttp_cmd_type command = evhttp_request_get_command(call->req);
 	struct evbuffer *body = evbuffer_new();
 
 	if (!text || !body) {
@@ -73,13 +84,17 @@ static void reply(struct ds_call *call, int status, char *text, size_t size)
 	ds_reply_header(call, "Content-Type", "application/json");
 	if (status == 429 || status == 503)
 		ds_reply_header(call, "Retry-After", "1");
-	/* evhttp gives these no length, and a client expects no body: only the end of the connection is clear to both.
+	/* evhttp gives these no length. Who asked HEAD expects no body, and only the end of the connection is clear to both;
+	 * after CONNECT evhttp keeps the connection, whatever is said of it.
 	 */
-	if (evhttp_request_get_command(call->req) & (EVHTTP_REQ_HEAD | EVHTTP_REQ_CONNECT)) {
+	if (command == EVHTTP_REQ_HEAD)
 		ds_reply_header(call, "Connection", "close");
+	if (command == EVHTTP_REQ_CONNECT)
+		ds_reply_header(call, "Content-Length", "0");
+	if (command & (EVHTTP_REQ_HEAD | EVHTTP_REQ_CONNECT))
 		evbuffer_drain(body, evbuffer_get_length(body));
-	}
 	evhttp_send_reply(call->req, status, statuses[find_status(status)].line, body);
+	read_nothing(call);
 	evbuffer_free(body);
 	ds_call_done(call);
 }
@@ -153,11 +168,24 @@ void ds_reply_failed(struct ds_call *call, const uint8_t *data, size_t size)
 	ds_reply_json(call, status, json);
 }
 
+/* To HTTP/1.0 there are no chunks, and evhttp would announce no bytes at all to who wants to keep the connection: it ends
+ * with the answer instead. To HTTP/1.1 the header says nothing new. */
+static void forget_keep_alive(struct ds_call *call)
+{
+	struct evkeyvalq *headers = evhttp_request_get_input_headers(call->req);
+	const char *value;
+
+	while ((value = evhttp_find_header(headers, "Connection")) && !strncasecmp(value, "keep-alive", 10))
+		evhttp_remove_header(headers, "Connection");
+}
+
 void ds_reply_begin(struct ds_call *call, const char *content_type)
 {
+	forget_keep_alive(call);
 	ds_reply_header(call, "Content-Type", content_type);
 	ds_reply_header(call, "Cache-Control", "no-cache");
 	evhttp_send_reply_start(call->req, 200, "OK");
+	read_nothing(call);
 }
 
 static void on_drained(struct evhttp_connection *evcon, void *arg)
@@ -171,6 +199,7 @@ static void on_drained(struct evhttp_connection *evcon, void *arg)
 void ds_reply_write(struct ds_call *call, struct evbuffer *bytes)
 {
 	evhttp_send_reply_chunk_with_cb(call->req, bytes, on_drained, call);
+	read_nothing(call);
 }
 
 bool ds_reply_is_full(const struct ds_call *call)
@@ -184,6 +213,7 @@ void ds_reply_end(struct ds_call *call)
 {
 	call->on_drained = NULL;
 	evhttp_send_reply_end(call->req);
+	read_nothing(call);
 	ds_call_done(call);
 }
 

@@ -1,12 +1,14 @@
 """Random calls of the whole interface, right and wrong, from several clients that come and go.
 
 Afterwards the daemon answers, holds nothing of anybody, and has neither grown nor kept descriptors.
-DEEPSEEKD_TEST_CALLS is the number of calls, DEEPSEEKD_TEST_SEED their seed.
+DEEPSEEKD_TEST_CALLS is the number of calls, DEEPSEEKD_TEST_SEED their seed; what answers took is printed.
 """
 
+import collections
 import os
 import pathlib
 import random
+import time
 
 from deepseekd import until
 from null_daemon import NullDaemon
@@ -15,7 +17,7 @@ from private_bus import MANAGER, MODEL, NAME, OBJECTS, PATH, PROPERTIES, REQUEST
 N_CALLS = int(os.environ.get("DEEPSEEKD_TEST_CALLS", "1500"))
 SEED = int(os.environ.get("DEEPSEEKD_TEST_SEED", "1"))
 USERS = (None, 65534, 1) if os.geteuid() == 0 else (None,)
-TEXTS = ["", "x", "null", "nil", "none", "tokens=3", "tokens=50 reasoning=3", "tokens=100000 delay_us=100", "fail=1", "long=1", "tool=1",
+TEXTS = ["", "x", "null", "nil", "none", "tokens=3", "tokens=50 reasoning=3", "tokens=10000 delay_us=100", "fail=1", "long=1", "tool=1",
          "bad_utf8=1", "é中\U0001f600", "[]", "[}", '[{"role": "user", "content": "tokens=1"}]', "{}", '[], "x": 1', "a/b", "it",
          "json", "text", "State", "Version", "Name", MANAGER, MODEL, REQUEST, "y" * 70000]
 OPTIONS = ["format", "handle_token", "max_tokens", "messages", "raw", "stop", "system", "thinking", "tools", "temperature",
@@ -71,14 +73,17 @@ class Caller(Client):
     def __init__(self, address, uid):
         super().__init__(address, uid)
         self.known, self.streams, self.open = [], [], 0
+        self.took = collections.defaultdict(list)  # seconds by method
 
     def start(self, path, interface, method, arguments):
         self.open += 1
         self.connection.call_with_unix_fd_list(NAME, path, interface, method, arguments, None, Gio.DBusCallFlags.NONE, 600000, None,
-                                               None, self._on_reply, None)
+                                               None, self._on_reply, (method, time.monotonic()))
 
-    def _on_reply(self, connection, result, _):
+    def _on_reply(self, connection, result, began):
         self.open -= 1
+        if not connection.is_closed():
+            self.took[began[0]].append(time.monotonic() - began[1])
         try:
             reply, fds = connection.call_with_unix_fd_list_finish(result)
         except GLib.Error as error:
@@ -115,7 +120,9 @@ def descriptors(daemon):
 
 
 def rounds(bus, chance, n_calls):
+    """Returns what the answers took, by method."""
     clients = [Caller(bus.address, uid) for uid in USERS]
+    everybody = list(clients)
     for i in range(n_calls):
         client = chance.choice(clients)
         interface, method, types, _ = chance.choices(METHODS, [m[3] for m in METHODS])[0]
@@ -127,9 +134,18 @@ def rounds(bus, chance, n_calls):
             until("answers", lambda: turn() or sum(c.open for c in clients) < 30)
         if i % 200 == 199:  # whoever leaves takes with him what still runs
             clients.append(Caller(bus.address, chance.choice(USERS)))
+            everybody.append(clients[-1])
             clients.pop(chance.randrange(len(clients) - 1)).close()
     for c in clients:
         c.close()
+    return {m[1]: sorted(t for c in everybody for t in c.took[m[1]]) for m in METHODS}
+
+
+def report(took):
+    for kind, seconds in took.items():
+        if seconds:
+            p50, p99, most = (1000 * seconds[i] for i in (len(seconds) // 2, len(seconds) * 99 // 100, -1))
+            print(f"{kind:20} n={len(seconds):6} p50 {p50:8.2f} p99 {p99:8.2f} max {most:8.2f} ms")
 
 
 def test_random_calls_leave_nothing_behind():
@@ -141,10 +157,10 @@ def test_random_calls_leave_nothing_behind():
             rounds(bus, chance, 300)  # whatever is allocated once is by now
             idle(bus, daemon)
             n_fds, rss = descriptors(daemon), daemon.rss_kib()
-            rounds(bus, chance, N_CALLS)
+            report(rounds(bus, chance, N_CALLS))
             idle(bus, daemon)
+            print(f"{N_CALLS} calls: {rss} KiB before, {daemon.rss_kib()} KiB after; {n_fds} and {descriptors(daemon)} descriptors")
             assert descriptors(daemon) <= n_fds
-            print(f"{N_CALLS} calls: {rss} KiB before, {daemon.rss_kib()} KiB after")
             if not os.environ.get("DEEPSEEKD_TEST_SANITIZE"):  # which keeps what was freed
                 assert daemon.rss_kib() < rss + 4096 + N_CALLS // 10
             log = daemon.log()

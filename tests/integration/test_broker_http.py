@@ -7,7 +7,7 @@ import os
 import socket
 
 import pytest
-from deepseekd import Connection
+from deepseekd import PATIENCE, Connection
 from null_daemon import CHAT, NullDaemon, chat, text_of
 
 
@@ -252,6 +252,15 @@ def test_a_head_request_gets_no_body(daemon):
         assert connection.sock is None or connection.sock.recv(1) == b""
 
 
+def test_a_connect_request_is_refused_and_the_connection_goes_on(daemon):
+    with contextlib.closing(Connection(daemon.socket)) as connection:
+        connection.request("CONNECT", "/healthz")
+        response = connection.getresponse()
+        assert response.status in (404, 405) and response.getheader("Content-Length") == "0" and response.read() == b""
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+
+
 def test_an_expected_continue_is_given(daemon):
     body = json.dumps(chat("tokens=1")).encode()
     with socket.socket(socket.AF_UNIX) as s:
@@ -286,6 +295,37 @@ def test_a_reader_that_shut_down_writing_still_gets_its_answer(daemon):
         while part := s.recv(65536):
             answer += part
     assert b'"tttt"' in answer
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_reader_that_shut_down_writing_gets_all_of_a_stream(daemon, version):
+    """And what it asked ahead is answered as well."""
+    body = json.dumps(chat("tokens=300 size=1000 delay_us=200", stream=True)).encode()
+    ask = f"POST {CHAT} HTTP/{version}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(daemon.socket)
+        s.sendall(ask if version == "1.0" else ask + b"GET /healthz HTTP/1.1\r\n\r\n" + ask)
+        s.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+    n = 1 if version == "1.0" else 2
+    assert answer.count(b"data: [DONE]") == n and answer.count(b"t" * 1000) == 300 * n
+    assert version == "1.0" or b'{"status":"ok"}' in answer
+
+
+def test_a_stream_to_http_1_0_ends_with_the_connection(daemon):
+    """Also to who wants to keep it: there is no other way to tell the end."""
+    body = json.dumps(chat("tokens=3", stream=True)).encode()
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE)
+        s.connect(daemon.socket)
+        s.sendall(f"POST {CHAT} HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+    head, _, stream = answer.partition(b"\r\n\r\n")
+    assert b"Content-Length" not in head and b"keep-alive" not in head and stream.endswith(b"data: [DONE]\n\n")
 
 
 def test_text_that_is_not_utf8_ends_the_answer(daemon):

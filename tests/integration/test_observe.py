@@ -315,6 +315,18 @@ def test_series_do_not_grow_with_requests_users_or_what_an_engine_says():
         assert scrape(daemon.metrics)[2].count("\n") == first.count("\n") and "uid" not in first
 
 
+def test_the_metrics_come_whole_to_who_shut_down_writing():
+    models = [{"name": f"null-{i}", "path": f"null-{i}"} for i in range(8)]  # more than is written at once
+    with Measured(*models) as daemon, socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(daemon.metrics))
+        s.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        s.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+        assert len(answer) > 32768 and answer.endswith(b"# EOF\n")
+
+
 def test_the_socket_of_the_metrics_answers_nothing_else():
     with Measured() as daemon:
         assert stat.S_IMODE(daemon.metrics.stat().st_mode) == 0o660
