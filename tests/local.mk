@@ -22,7 +22,7 @@ include tests/unit/tokenizer-spm.mk
 AM_TESTS_ENVIRONMENT = CC='$(CC)'; export CC;
 TESTS += tests/headers.sh tests/manual.sh
 
-EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/manual.sh tests/npm tests/package tests/report.py \
+EXTRA_DIST += .ci/run tests/expected-skips tests/headers.sh tests/integration tests/kernel tests/manual.sh tests/npm tests/package tests/report.py \
 	tests/system
 
 # Whole folders are listed above: what python left in them stays behind.

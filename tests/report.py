@@ -66,7 +66,9 @@ def read_expected(path):
 def read_system(folder):
     if (folder / "skipped").exists():
         return [Result("system", "the whole suite", SKIPPED)]
-    return [*read_junit("system", folder / "system.xml"), *read_junit("system", folder / "package.xml")]
+    kernel = [Result("system", "the kernel of Debian 12", SKIPPED)] if (folder / "kernel-skipped").exists() else \
+        read_junit("system", folder / "kernel.xml")
+    return [*read_junit("system", folder / "system.xml"), *read_junit("system", folder / "package.xml"), *kernel]
 
 
 def read_suites(build, results, system):
