@@ -6,6 +6,9 @@
 #include <string.h>
 
 #define OUTPUT_FULL (64u << 10)
+#define METHODS_KEPT                                                                                             \
+	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | \
+	 EVHTTP_REQ_CONNECT)
 
 static const struct {
 	int status;
@@ -84,10 +87,11 @@ static void reply(struct ds_call *call, int status, char *text, size_t size)
 	ds_reply_header(call, "Content-Type", "application/json");
 	if (status == 429 || status == 503)
 		ds_reply_header(call, "Retry-After", "1");
-	/* evhttp gives these no length. Who asked HEAD expects no body, and only the end of the connection is clear to both;
-	 * after CONNECT evhttp keeps the connection, whatever is said of it.
+	/* evhttp gives HEAD and CONNECT no length. Who asked HEAD expects no body, and only the end of the connection is
+	 * clear to both; after CONNECT evhttp keeps the connection, whatever is said of it. Of other methods than these it
+	 * reads no body, and would take one for the next request.
 	 */
-	if (command == EVHTTP_REQ_HEAD)
+	if (!(command & METHODS_KEPT))
 		ds_reply_header(call, "Connection", "close");
 	if (command == EVHTTP_REQ_CONNECT)
 		ds_reply_header(call, "Content-Length", "0");
