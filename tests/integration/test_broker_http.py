@@ -263,6 +263,11 @@ def test_the_body_of_a_method_that_has_none_is_no_request(daemon, method):
     assert answer.startswith(b"HTTP/1.1 405") and answer.count(b"HTTP/1.1 ") == 1
 
 
+def test_a_connection_is_either_kept_or_closed(daemon):
+    answer = everything(daemon, b"BREW /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert answer.count(b"Connection: ") == 1 and b"Connection: close" in answer
+
+
 def test_a_body_that_is_too_large_is_told_in_json(daemon):
     refused(daemon.post(CHAT, b" " * 65537), 413, code="request_too_large")
     assert daemon.post(CHAT, json.dumps(chat("tokens=1")).encode().ljust(65536))[0] == 200
