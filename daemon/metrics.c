@@ -109,7 +109,8 @@ static void on_request(struct evhttp_request *req, void *arg)
 	evhttp_add_header(headers, "Connection", "close");
 	if (!path || strcmp(path, "/metrics")) {
 		evhttp_add_header(headers, "Content-Type", "text/plain");
-		evbuffer_add_printf(body, "there is only /metrics here\n");
+		if (evhttp_request_get_command(req) != EVHTTP_REQ_HEAD)
+			evbuffer_add_printf(body, "there is only /metrics here\n");
 		evhttp_send_reply(req, HTTP_NOTFOUND, "Not Found", NULL);
 	} else if (evhttp_request_get_command(req) != EVHTTP_REQ_GET) {
 		evhttp_add_header(headers, "Allow", "GET");

@@ -6,6 +6,9 @@
 #include <string.h>
 
 #define OUTPUT_FULL (64u << 10)
+#define METHODS_KEPT                                                                                             \
+	(EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH | \
+	 EVHTTP_REQ_CONNECT)
 
 static const struct {
 	int status;
@@ -66,9 +69,21 @@ static void read_nothing(struct ds_call *call)
 	bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
 }
 
+/* The connection of a client by HTTP/1.0 ends with the answer, though it asked for more. To HTTP/1.1 the header says
+ * nothing new. */
+static void forget_keep_alive(struct ds_call *call)
+{
+	struct evkeyvalq *headers = evhttp_request_get_input_headers(call->req);
+	const char *value;
+
+	while ((value = evhttp_find_header(headers, "Connection")) && !strncasecmp(value, "keep-alive", 10))
+		evhttp_remove_header(headers, "Connection");
+}
+
 static void reply(struct ds_call *call, int status, char *text, size_t size)
 {
 	enum evhttp_cmd_type command = evhttp_request_get_command(call->req);
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(call->req);
 	struct evbuffer *body = evbuffer_new();
 
 	if (!text || !body) {
@@ -84,11 +99,14 @@ static void reply(struct ds_call *call, int status, char *text, size_t size)
 	ds_reply_header(call, "Content-Type", "application/json");
 	if (status == 429 || status == 503)
 		ds_reply_header(call, "Retry-After", "1");
-	/* evhttp gives these no length. Who asked HEAD expects no body, and only the end of the connection is clear to both;
-	 * after CONNECT evhttp keeps the connection, whatever is said of it.
+	/* evhttp gives HEAD and CONNECT no length. Who asked HEAD expects no body, and only the end of the connection is
+	 * clear to both; after CONNECT evhttp keeps the connection, whatever is said of it. Of other methods than these it
+	 * reads no body, and would take one for the next request.
 	 */
-	if (command == EVHTTP_REQ_HEAD)
+	if (!(command & METHODS_KEPT) && !evhttp_find_header(headers, "Connection"))
 		ds_reply_header(call, "Connection", "close");
+	if (evhttp_find_header(headers, "Connection"))
+		forget_keep_alive(call);
 	if (command == EVHTTP_REQ_CONNECT)
 		ds_reply_header(call, "Content-Length", "0");
 	if (command & (EVHTTP_REQ_HEAD | EVHTTP_REQ_CONNECT))
@@ -168,20 +186,9 @@ void ds_reply_failed(struct ds_call *call, const uint8_t *data, size_t size)
 	ds_reply_json(call, status, json);
 }
 
-/* To HTTP/1.0 there are no chunks, and evhttp would announce no bytes at all to who wants to keep the connection: it ends
- * with the answer instead. To HTTP/1.1 the header says nothing new. */
-static void forget_keep_alive(struct ds_call *call)
-{
-	struct evkeyvalq *headers = evhttp_request_get_input_headers(call->req);
-	const char *value;
-
-	while ((value = evhttp_find_header(headers, "Connection")) && !strncasecmp(value, "keep-alive", 10))
-		evhttp_remove_header(headers, "Connection");
-}
-
 void ds_reply_begin(struct ds_call *call, const char *content_type)
 {
-	forget_keep_alive(call);
+	forget_keep_alive(call); /* there are no chunks to HTTP/1.0, and evhttp would announce no bytes at all */
 	ds_reply_header(call, "Content-Type", content_type);
 	ds_reply_header(call, "Cache-Control", "no-cache");
 	evhttp_send_reply_start(call->req, 200, "OK");

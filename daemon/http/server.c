@@ -236,6 +236,7 @@ static void on_fix(evutil_socket_t fd, short what, void *arg)
 	json_t *json;
 	char *text;
 
+	evbuffer_unfreeze(output, 1); /* as it is before the first answer of a connection */
 	evbuffer_copyout(output, start, sizeof(start) - 1);
 	if (strncmp(start, "HTTP/1.", 7) || !strncmp(start + 9, "100", 3))
 		return;

@@ -237,6 +237,37 @@ def test_what_is_no_http_is_told_in_json(daemon):
     refused(raw(daemon, b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 70000 + b"\r\n\r\n"), 400)
 
 
+def everything(daemon, data):
+    """All bytes that come until the daemon closes."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(PATIENCE)
+        s.connect(daemon.socket)
+        s.sendall(data)
+        answer = b""
+        while part := s.recv(65536):
+            answer += part
+    return answer
+
+
+def test_what_is_no_http_is_told_in_json_after_a_request_as_well(daemon):
+    answer = everything(daemon, b"GET /healthz HTTP/1.1\r\n\r\nabc\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") and b"<HTML>" not in answer
+    head, _, body = answer[answer.index(b"HTTP/1.1 400"):].partition(b"\r\n\r\n")
+    assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("method", ["BREW", "TRACE", "HEAD"])
+def test_the_body_of_a_method_that_has_none_is_no_request(daemon, method):
+    smuggled = b"GET /healthz HTTP/1.1\r\n\r\n"
+    answer = everything(daemon, b"%s /healthz HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (method.encode(), len(smuggled)) + smuggled)
+    assert answer.startswith(b"HTTP/1.1 405") and answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_connection_is_either_kept_or_closed(daemon):
+    answer = everything(daemon, b"BREW /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert answer.count(b"Connection: ") == 1 and b"Connection: close" in answer
+
+
 def test_a_body_that_is_too_large_is_told_in_json(daemon):
     refused(daemon.post(CHAT, b" " * 65537), 413, code="request_too_large")
     assert daemon.post(CHAT, json.dumps(chat("tokens=1")).encode().ljust(65536))[0] == 200

@@ -327,6 +327,18 @@ def test_the_metrics_come_whole_to_who_shut_down_writing():
         assert len(answer) > 32768 and answer.endswith(b"# EOF\n")
 
 
+def test_a_head_request_gets_no_body_of_the_metrics_either():
+    with Measured() as daemon:
+        for target in ("/", "/metrics"):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(str(daemon.metrics))
+                s.sendall(f"HEAD {target} HTTP/1.1\r\n\r\n".encode())
+                answer = b""
+                while part := s.recv(65536):
+                    answer += part
+            assert answer.startswith(b"HTTP/1.1 40") and answer.endswith(b"\r\n\r\n"), answer
+
+
 def test_the_socket_of_the_metrics_answers_nothing_else():
     with Measured() as daemon:
         assert stat.S_IMODE(daemon.metrics.stat().st_mode) == 0o660
