@@ -1,7 +1,7 @@
 /* server.c - evhttp on a Unix or TCP socket, and what evhttp 2.1 leaves to its user.
  *
- * - It stops reading while an answer is pending: the descriptor is watched with EV_CLOSED, so that a client that goes
- *   away cancels its work in every phase.
+ * - It stops reading while an answer is pending: the descriptor is watched with EV_CLOSED, and looked at now and then,
+ *   so that a client that goes away cancels its work in every phase.
  * - It answers what it cannot parse, and bodies that are too large, by itself and in HTML: such an answer is replaced
  * by JSON before it leaves (on_output).
  * - It has no limit of connections: at listen.max_clients the listener rests. One user has three quarters of them at
@@ -26,7 +26,7 @@
 #define HEADERS_MAX (64u << 10)
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
 #define LARGE_BODY (256u << 10)   /* of a request or an answer: what it took in pieces is given back to the system */
-#define LINGER_MS 100             /* between looks at a client that has closed its writing end alone */
+#define LOOK_MS 250               /* between looks at a client for what EV_CLOSED does not tell */
 #define STRANGER_S 30             /* for the first request with a key on a connection by TCP */
 #define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
 
@@ -47,7 +47,8 @@ struct connection {
 	struct evhttp_connection *evcon;
 	struct event *adopt;  /* fires when evhttp has made its connection, and by TCP again after STRANGER_S */
 	struct event *closed; /* EV_CLOSED while a call is open */
-	struct event *linger; /* looks again after a half close, which EV_CLOSED tells once only */
+	struct event *look;   /* the same by polling: a half close is told once only, and a reset (by a client that leaves
+			       * what it was sent unread) epoll tells libevent as an error, which only readers hear */
 	struct event *fix;    /* fires when evhttp has written by itself */
 	struct evbuffer_cb_entry *output_cb;
 	struct ds_call *call;
@@ -108,8 +109,8 @@ static void free_connection(struct connection *c)
 		event_free(c->adopt);
 	if (c->closed)
 		event_free(c->closed);
-	if (c->linger)
-		event_free(c->linger);
+	if (c->look)
+		event_free(c->look);
 	if (c->fix)
 		event_free(c->fix);
 	ds_subject_unref(c->subject);
@@ -157,7 +158,7 @@ static void on_closed(evutil_socket_t fd, short what, void *arg)
 	if (poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR))
 		evhttp_connection_free(c->evcon);
 	else if (c->call)
-		event_add(c->linger, &(struct timeval){.tv_usec = LINGER_MS * 1000});
+		event_add(c->look, &(struct timeval){.tv_usec = LOOK_MS * 1000});
 }
 
 static void set_timeouts(struct connection *c, uint64_t read_usec, uint64_t write_usec)
@@ -271,8 +272,8 @@ static struct bufferevent *on_accepted(struct event_base *base, void *arg)
 	c->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	c->adopt = evtimer_new(base, on_adopt, c);
 	c->fix = evtimer_new(base, on_fix, c);
-	c->linger = evtimer_new(base, on_closed, c);
-	if (!c->bev || !c->adopt || !c->fix || !c->linger)
+	c->look = evtimer_new(base, on_closed, c);
+	if (!c->bev || !c->adopt || !c->fix || !c->look)
 		abort(); /* an allocation of a few hundred bytes: nothing could go on from here */
 	c->output_cb = evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c);
 	event_active(c->adopt, EV_TIMEOUT, 0);
@@ -321,7 +322,7 @@ static void on_complete(struct evhttp_request *req, void *arg)
 void ds_call_done(struct ds_call *call)
 {
 	event_del(call->connection->closed);
-	event_del(call->connection->linger);
+	event_del(call->connection->look);
 	free_call(call);
 }
 
@@ -453,6 +454,7 @@ static void on_request(struct evhttp_request *req, void *arg)
 	http->n_calls++;
 	ds_service_changed(call->daemon->service);
 	event_add(c->closed, NULL);
+	event_add(c->look, &(struct timeval){.tv_usec = LOOK_MS * 1000});
 	set_timeouts(c, 0, http->daemon->config->stall_usec);
 	bufferevent_setwatermark(bev, EV_READ, 0, PIPELINED_MAX);
 	evhttp_request_set_on_complete_cb(req, on_complete, c);

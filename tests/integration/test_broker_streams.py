@@ -34,6 +34,23 @@ def begin(daemon, words, **more):
     return connection
 
 
+def written(path, body):
+    raw = json.dumps(body).encode() if body else b""
+    return (f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(raw)}\r\n\r\n").encode() + raw
+
+
+@pytest.mark.parametrize("before, stream", [(written("/healthz", None), False), (b"", True)])
+def test_leaving_what_was_sent_unread_cancels_what_waits(daemon, before, stream):
+    """Such a client resets the connection, which the kernel tells in another way than a close."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(daemon.socket)
+        sock.sendall(before + written(CHAT, chat("prefill_ms=600000", stream=stream)))
+        daemon.wait_running(1)
+        if before:
+            assert sock.recv(1, socket.MSG_PEEK)
+    daemon.wait_idle()
+
+
 def test_leaving_a_stream_cancels_it(daemon):
     connection, response = daemon.open("POST", CHAT, chat("tokens=100000 delay_us=1000", stream=True))
     response.read(2000)
