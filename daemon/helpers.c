@@ -102,11 +102,6 @@ pid_t ds_helper_pid(const struct ds_helper *h)
 	return h->pid;
 }
 
-bool ds_helper_is_drained(const struct ds_helper *h)
-{
-	return !h->first;
-}
-
 /* Hand over one message. 1: there was one; 0: none; negative: the channel has ended. */
 static int receive_one(struct ds_helper *h)
 {

@@ -43,5 +43,3 @@ void ds_helper_expect_end(struct ds_helper *h);
 /* In on_exit: the status it exited with, or -1. */
 int ds_helper_exit_status(const struct ds_helper *h);
 pid_t ds_helper_pid(const struct ds_helper *h);
-/* Nothing is queued for it. */
-bool ds_helper_is_drained(const struct ds_helper *h);

@@ -555,11 +555,6 @@ int ds_request_next(struct ds_request *request, struct ds_request_event *event)
 	return 1;
 }
 
-uint64_t ds_request_get_id(const struct ds_request *request)
-{
-	return request->id;
-}
-
 size_t ds_request_get_position(const struct ds_request *request)
 {
 	size_t position = 1;

@@ -61,6 +61,5 @@ DS_DEFINE_FREEP(ds_request)
 
 /* 1: *@event; 0: none now. */
 int ds_request_next(struct ds_request *request, struct ds_request_event *event);
-uint64_t ds_request_get_id(const struct ds_request *request);
 /* How many requests for its model would be taken before it, as things are, and it itself; 0: it does not wait. */
 size_t ds_request_get_position(const struct ds_request *request);
