@@ -11,6 +11,12 @@ static bool has_f16c(void)
 
 	return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
 }
+
+/* Beyond what DS_ISA_AVX512 stands for. */
+static bool has_avx512bf16(void)
+{
+	return __builtin_cpu_supports("avx512bf16");
+}
 #endif
 
 enum ds_isa ds_isa_detect(void)
@@ -46,5 +52,7 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa)
 		ds_kernels_init_avx2(k);
 	if (isa >= DS_ISA_AVX512)
 		ds_kernels_init_avx512(k);
+	if (isa >= DS_ISA_AVX512 && has_avx512bf16())
+		ds_attention_init_avx512bf16(k);
 #endif
 }

@@ -7,6 +7,8 @@
 
 #include <deepseekd/model.h>
 
+#include "kernels-attention.h"
+
 enum {
 	DS_KERNEL_DTYPES = DS_N_DTYPES, /* tables are indexed by enum ds_dtype */
 	DS_KERNEL_ROWS = 8, /* rows of activations that one call takes */
@@ -67,6 +69,8 @@ struct ds_kernels {
 	void (*rotate)(float *x, const float *turn, size_t n);
 	/* (x[i], x[n + i]) turned by the angle whose cosine and sine are turn[i], turn[n + i]; @n pairs. */
 	void (*rotate_halves)(float *x, const float *turn, size_t n);
+
+	struct ds_attend_kernels attend, attend_few; /* of any number of queries, of DS_ATTEND_FEW at most */
 };
 
 /* In the order of what they replace; a CPU that has one has those before it. */
@@ -85,5 +89,7 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
 
 void ds_kernels_init_portable(struct ds_kernels *k);
 void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
+void ds_attention_init_portable(struct ds_kernels *k); /* called by that, too */
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
+void ds_attention_init_avx512bf16(struct ds_kernels *k); /* what needs AVX512-BF16 besides */

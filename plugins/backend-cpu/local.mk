@@ -11,6 +11,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/elementwise.c \
 	plugins/backend-cpu/experts.c \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
+	plugins/backend-cpu/kernels-attention.h plugins/backend-cpu/kernels-attention-portable.c \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/route.c \
@@ -24,15 +25,22 @@ backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
 if X86_64
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
+	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
+	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
 plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
+	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
+	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
 	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+noinst_LIBRARIES += plugins/backend-cpu/libattention-bf16.a
+plugins_backend_cpu_libattention_bf16_a_SOURCES = plugins/backend-cpu/kernels-attention-bf16.c
+plugins_backend_cpu_libattention_bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libattention_bf16_a_CFLAGS = $(plugins_backend_cpu_libkernels_avx512_a_CFLAGS) -mavx512bf16
+backend_cpu_libraries += plugins/backend-cpu/libattention-bf16.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so
