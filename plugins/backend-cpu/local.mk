@@ -11,6 +11,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/elementwise.c \
 	plugins/backend-cpu/experts.c \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
+	plugins/backend-cpu/kernels-attention.h plugins/backend-cpu/kernels-attention-portable.c \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
@@ -29,26 +30,28 @@ avx512_cflags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
 	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
-	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h
+	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h \
+	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
 plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
+	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
+	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
 noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a \
-	plugins/backend-cpu/libtiles-bf16.a
+	plugins/backend-cpu/libavx512-bf16.a
 plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
 plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
 plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c
 plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
-plugins_backend_cpu_libtiles_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c
-plugins_backend_cpu_libtiles_bf16_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libtiles_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
+plugins_backend_cpu_libavx512_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c
+plugins_backend_cpu_libavx512_bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx512_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
-	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libtiles-bf16.a
+	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libavx512-bf16.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so
