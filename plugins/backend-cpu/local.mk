@@ -13,6 +13,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
+	plugins/backend-cpu/peak.c plugins/backend-cpu/peak.h plugins/backend-cpu/peak-portable.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
 	plugins/backend-cpu/vectors.c
@@ -33,6 +34,27 @@ plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
 	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+
+# What the units of the CPU can do at most: a loop for each, used by peak.c alone.
+noinst_LIBRARIES += plugins/backend-cpu/libpeak-avx2.a plugins/backend-cpu/libpeak-avxvnni.a \
+	plugins/backend-cpu/libpeak-avx512.a plugins/backend-cpu/libpeak-avx512vnni.a plugins/backend-cpu/libpeak-avx512bf16.a
+plugins_backend_cpu_libpeak_avx2_a_SOURCES = plugins/backend-cpu/peak-avx2.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_avx2_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma
+plugins_backend_cpu_libpeak_avxvnni_a_SOURCES = plugins/backend-cpu/peak-avxvnni.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_avxvnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_avxvnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mavxvnni
+plugins_backend_cpu_libpeak_avx512_a_SOURCES = plugins/backend-cpu/peak-avx512.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_avx512_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_avx512_a_CFLAGS = $(plugin_cflags) -mavx512f
+plugins_backend_cpu_libpeak_avx512vnni_a_SOURCES = plugins/backend-cpu/peak-avx512vnni.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_avx512vnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_avx512vnni_a_CFLAGS = $(plugin_cflags) -mavx512f -mavx512vnni
+plugins_backend_cpu_libpeak_avx512bf16_a_SOURCES = plugins/backend-cpu/peak-avx512bf16.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_avx512bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_avx512bf16_a_CFLAGS = $(plugin_cflags) -mavx512f -mavx512bf16
+backend_cpu_libraries += plugins/backend-cpu/libpeak-avx2.a plugins/backend-cpu/libpeak-avxvnni.a \
+	plugins/backend-cpu/libpeak-avx512.a plugins/backend-cpu/libpeak-avx512vnni.a plugins/backend-cpu/libpeak-avx512bf16.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so
