@@ -73,7 +73,7 @@ static int read_case(const json_t *json, const struct ds_engine *engine, struct 
 		return 0;
 	if (c->sequences == 0 || c->steps == 0)
 		return ds_fail(err, -EINVAL, "BENCH: a case has neither a prompt nor sequences and steps");
-	if (depth < 0 || depth + c->steps > engine->context)
+	if (depth < 0 || depth > (json_int_t)engine->context - c->steps)
 		return ds_fail(err, -EINVAL, "BENCH: a depth of %lld and %u steps, the context has %u tokens",
 			       (long long)depth, c->steps, engine->context);
 	c->depth = (uint32_t)depth;

@@ -139,7 +139,7 @@ struct ds_latent_attention {
 	float scale;
 };
 
-/* What the device can do at most, measured. */
+/* What the device can do at most, measured; 0 where it is not known. */
 struct ds_peak {
 	double bytes_per_second; /* read in order by the whole team */
 	uint64_t n_bytes;	 /* of which so many were read: far more than the caches hold */

@@ -57,10 +57,28 @@ static void read_chunks(void *arg, size_t first, size_t last, unsigned member)
 	__asm__ volatile("" : : "r"(sums[0]));
 }
 
-static uint64_t buffer_size(void)
+/* Bytes of the last caches that a team of @n_members can fill; 0: not known. What the C library says of it is that of
+ * the whole socket on some CPUs, of a part on others, so the CPU is asked: deterministic cache parameters, CPUID leaf 4 of
+ * Intel and 0x8000001d of AMD, alike. */
+static uint64_t cache_size(unsigned n_members)
 {
-	long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-	uint64_t size = cache > 0 ? TIMES_CACHE * (uint64_t)cache : 0;
+	uint64_t last = 0;
+#if defined(__x86_64__)
+	unsigned a, b, c, d, leaf = __get_cpuid_max(0x80000000, NULL) >= 0x8000001d ? 0x8000001d : 4;
+
+	for (unsigned i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; i++) {
+		uint64_t size = ((b >> 22) + 1ull) * ((b >> 12 & 1023) + 1ull) * ((b & 4095) + 1ull) * (c + 1ull);
+		unsigned n_sharing = (a >> 14 & 4095) + 1;
+
+		last = size * ((n_members + n_sharing - 1) / n_sharing);
+	}
+#endif
+	return last;
+}
+
+static uint64_t buffer_size(unsigned n_members)
+{
+	uint64_t size = TIMES_CACHE * cache_size(n_members);
 
 	size = size < MIN_BUFFER ? MIN_BUFFER : size > MAX_BUFFER ? MAX_BUFFER : size;
 	return size - size % READ_CHUNK;
@@ -68,7 +86,7 @@ static uint64_t buffer_size(void)
 
 static int measure_memory(struct ds_cpu *cpu, struct ds_peak *peak, struct ds_error *err)
 {
-	uint64_t size = buffer_size();
+	uint64_t size = buffer_size(ds_team_size(cpu->team));
 	void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (data == MAP_FAILED)
