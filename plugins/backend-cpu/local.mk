@@ -15,6 +15,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
+	plugins/backend-cpu/peak.c plugins/backend-cpu/peak.h plugins/backend-cpu/peak-portable.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
 	plugins/backend-cpu/tiles.c plugins/backend-cpu/tiles.h \
@@ -53,6 +54,7 @@ plugins_backend_cpu_libavx512_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) 
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
 	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libavx512-bf16.a
 endif
+include plugins/backend-cpu/peak.mk
 
 plugin_PROGRAMS += backend-cpu.so
 backend_cpu_so_SOURCES = plugins/backend-cpu/plugin.c
