@@ -1,9 +1,9 @@
 /* tiles.c - the product of rows of weights and rows of activations by tiles, on one thread; see tiles.h.
  *
- * Two panels of weights are brought to bytes a few hundred columns at a time, and every tile of activations is multiplied
- * with them while they are in the cache. With few rows of activations the weights come from memory as fast as it gives
- * them, the next ones during the products; with many, unpacking them is soon forgotten. BF16 needs no unpacking: its panels
- * are tiles. Weights that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
+ * With one or two rows of activations memory is the limit: weights are multiplied as they come, in order. With more, two
+ * panels of weights are brought to bytes some columns at a time, and every tile of activations is multiplied with them
+ * while they are in the cache, so that unpacking is soon forgotten. BF16 needs no unpacking: its panels are tiles. Weights
+ * that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
 #include "tiles.h"
 
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "cpu.h"
 
 enum {
-	FEW_COLS = 256, /* of a step when memory is the limit: so little that its lines arrive in time */
+	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
 };
 
@@ -140,24 +140,40 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t step = op->next_step;
 
 	for (size_t i = 0; i < p->n; i += tiles->width) {
 		op->codes = codes_of(cpu, p, i);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, i + j) + row;
-		op->next_step = i == 0 ? step : 0;
 		tiles->product[kind_of(p->dtype)](op);
 	}
+}
+
+static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+{
+	struct ds_few_product op = {
+		.panels = (const char *)p->w + first / DS_PANEL * ds_panel_size(p->dtype, p->cols),
+		.cols = p->cols,
+		.codes = codes_of(cpu, p, 0),
+		.n_rows = last - first,
+		.add = p->add,
+	};
+
+	for (uint32_t i = 0; i < p->n; i++)
+		op.y[i] = ds_product_y(p, i) + first;
+	cpu->kernels.tiles.few_product[p->dtype](&op);
 }
 
 void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member)
 {
 	struct tile_scratch *scratch = (struct tile_scratch *)ds_cpu_scratch(cpu, member);
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t tile_rows = tiles->panels * DS_PANEL, panel_size = ds_panel_has(p->dtype) ? ds_panel_size(p->dtype, p->cols) : 0;
-	size_t most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
+	size_t tile_rows = tiles->panels * DS_PANEL, most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
 
+	if (p->n <= DS_TILE_FEW && p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype]) {
+		multiply_few(cpu, p, first, last);
+		return;
+	}
 	for (size_t row = first; row < last; row += tile_rows) {
 		for (size_t col = 0; col < p->cols; col += most) {
 			size_t cols = p->cols - col < most ? p->cols - col : most;
@@ -167,15 +183,9 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 				.cols = cols,
 				.n_rows = last - row < tile_rows ? last - row : tile_rows,
 				.add = p->add || col > 0,
-				.next = (const char *)p->w,
 			};
 
 			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
-			if (p->layout == DS_LAYOUT_PANELS && most == FEW_COLS) {
-				op.panel_size = panel_size;
-				op.next_step = panel_size * 4 / p->cols;
-				op.next += (row + tile_rows) / DS_PANEL * panel_size + col / 4 * op.next_step;
-			}
 			multiply(cpu, p, row, &op);
 		}
 	}
