@@ -25,7 +25,8 @@ enum ds_precision {
 	DS_PRECISION_EXACT, /* float32 activations, accumulation and KV */
 };
 
-/* How a tensor is stored in the image: in blocks of @block_rows rows, each @block_size bytes, one after the other. */
+/* How a tensor is stored in the image: in blocks of @block_rows rows, each @block_size bytes, one after the other. A tensor
+ * that stays in the checkpoint's files (residency mapped) has layout 0, whatever plan() says. */
 struct ds_layout {
 	uint32_t id; /* 0: rows as in the checkpoint */
 	uint32_t block_rows;
@@ -41,6 +42,7 @@ struct ds_weight {
 	uint64_t n_experts;  /* leading dimension of a stack of matrices, else 1 */
 	uint64_t rows, cols; /* out, in */
 	const void *const *matrices; /* [n_experts]: where each matrix is; NULL: one after the other from @data */
+	bool fast; /* DS_PRECISION_FAST: int8 and BF16 units may be used; else float32 arithmetic */
 };
 
 /* Which rows a step computes. Arrays are host memory, valid until the operation is synced. */
@@ -140,6 +142,14 @@ struct ds_latent_attention {
 	float scale;
 };
 
+/* What the device can do at most, measured; 0 where it is not known. */
+struct ds_peak {
+	double bytes_per_second; /* read in order by the whole team */
+	uint64_t n_bytes;	 /* of which so many were read: far more than the caches hold */
+	double operations_per_second; /* a multiplication and an addition are two */
+	const char *unit;	      /* what computed them, for people: "int8" */
+};
+
 struct ds_backend_ops {
 	size_t size;
 
@@ -189,4 +199,13 @@ struct ds_backend_ops {
 	void (*attention)(void *self, const struct ds_attention *op);
 	/* y (n, width) += bias (width) in every row. */
 	void (*add_bias)(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
+
+	/* Optional, from here on a table may end early: DS_BACKEND_HAS(ops, peak).
+	 * Measure for less than a second what @self can do with weights of type @dtype at @precision at most; after start(),
+	 * and with nothing enqueued. Others may use the device at the same time: who wants the truth asks several times. */
+	int (*peak)(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);
 };
+
+/* Has the table @ops an operation @member that a table may lack? */
+#define DS_BACKEND_HAS(ops, member) \
+	((ops)->size >= offsetof(struct ds_backend_ops, member) + sizeof((ops)->member) && (ops)->member)

@@ -14,8 +14,12 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/kernels-attention.h plugins/backend-cpu/kernels-attention-portable.c \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/matmul.c \
+	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
+	plugins/backend-cpu/peak.c plugins/backend-cpu/peak.h plugins/backend-cpu/peak-portable.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
+	plugins/backend-cpu/tiles.c plugins/backend-cpu/tiles.h \
+	plugins/backend-cpu/tiles-portable.c plugins/backend-cpu/tiles-simd.h plugins/backend-cpu/tiles-unpack.h \
 	plugins/backend-cpu/vectors.c
 plugins_backend_cpu_libbackend_cpu_a_CPPFLAGS = $(plugin_cppflags) $(OPENBLAS_CFLAGS)
 plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
@@ -23,9 +27,11 @@ plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
 backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
 
 if X86_64
+avx512_cflags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
 	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
+	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h \
 	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
@@ -33,15 +39,22 @@ plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
 	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h \
 	plugins/backend-cpu/kernels-attention-simd.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
-	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
-backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
-noinst_LIBRARIES += plugins/backend-cpu/libattention-bf16.a
-plugins_backend_cpu_libattention_bf16_a_SOURCES = plugins/backend-cpu/kernels-attention-bf16.c
-plugins_backend_cpu_libattention_bf16_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libattention_bf16_a_CFLAGS = $(plugins_backend_cpu_libkernels_avx512_a_CFLAGS) -mavx512bf16
-backend_cpu_libraries += plugins/backend-cpu/libattention-bf16.a
+plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
+noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a \
+	plugins/backend-cpu/libavx512-bf16.a
+plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
+plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
+plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c
+plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
+plugins_backend_cpu_libavx512_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c
+plugins_backend_cpu_libavx512_bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx512_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
+backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
+	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libavx512-bf16.a
 endif
+include plugins/backend-cpu/peak.mk
 
 plugin_PROGRAMS += backend-cpu.so
 backend_cpu_so_SOURCES = plugins/backend-cpu/plugin.c

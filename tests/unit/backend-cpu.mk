@@ -1,5 +1,5 @@
 backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-kernels-blocks \
-	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-attention
+	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-tiles tests/unit/test-attention
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -22,6 +22,9 @@ tests_unit_test_kernels_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_kernels_blocks_SOURCES = tests/unit/test-kernels-blocks.c tests/unit/random-blocks.h
 tests_unit_test_kernels_blocks_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_kernels_blocks_LDADD = $(backend_cpu_test_ldadd)
+tests_unit_test_tiles_SOURCES = tests/unit/test-tiles.c tests/unit/random-blocks.h
+tests_unit_test_tiles_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_tiles_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)

@@ -375,7 +375,9 @@ int main(void)
 	int failed = 0;
 
 	ds_kernels_init(&portable, DS_ISA_PORTABLE);
-	for (enum ds_isa isa = DS_ISA_PORTABLE; isa <= ds_isa_detect(); isa++) {
+	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
+		if (!ds_isa_has(isa))
+			continue;
 		const struct CMUnitTest tests[] = {
 			cmocka_unit_test_prestate(one_row_sees_each_position_before_it, &isa),
 			cmocka_unit_test_prestate(rows_of_a_prompt_see_no_later_position, &isa),

@@ -999,7 +999,7 @@ static void the_instruction_set_can_be_asked_for(void **state)
 	char asked[32], name[64];
 
 	snprintf(asked, sizeof(asked), "%s", getenv("DEEPSEEKD_CPU"));
-	snprintf(name, sizeof(name), "cpu-1-%s", asked);
+	snprintf(name, sizeof(name), "cpu-2-%s", asked);
 	assert_string_equal(ops->identity(), name);
 	setenv("DEEPSEEKD_CPU", "avx1024", 1);
 	assert_int_equal(ops->open(&self, NULL, NULL, &err), -EINVAL);
@@ -1089,7 +1089,9 @@ int main(void)
 
 	int failed = 0;
 
-	for (enum ds_isa isa = DS_ISA_PORTABLE; isa <= ds_isa_detect(); isa++) {
+	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
+		if (!ds_isa_has(isa))
+			continue;
 		print_message("[ %s ]\n", ds_isa_name(isa));
 		setenv("DEEPSEEKD_CPU", ds_isa_name(isa), 1);
 		failed += cmocka_run_group_tests(tests, NULL, NULL);
