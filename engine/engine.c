@@ -51,8 +51,8 @@ static const char *read_name(const json_t *map, const char *key)
 static int read_options(const json_t *map, struct map_options *o, struct ds_error *err)
 {
 	static const char *const precisions[] = {"fast", "exact", NULL};
-	static const char *const kv_types[] = {"f32", "f16", "bf16", NULL};
-	static const enum ds_dtype kv_dtypes[] = {DS_DTYPE_F32, DS_DTYPE_F16, DS_DTYPE_BF16};
+	static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", NULL};
+	static const enum ds_dtype kv_dtypes[] = {DS_DTYPE_F32, DS_DTYPE_F16, DS_DTYPE_BF16, DS_DTYPE_Q8_0};
 	int precision = read_choice(map, "precision", precisions, 0, err);
 	int kv_type = read_choice(map, "kv_type", kv_types, 2, err), r;
 

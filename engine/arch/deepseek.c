@@ -261,7 +261,7 @@ static uint64_t deepseek_kv_size(const struct ds_hparams *p, enum ds_dtype kv_dt
 {
 	uint64_t n_layers = p->n_layers + (p->n_mtp > 0);
 
-	return n_layers * (p->kv_lora + p->qk_rope) * ds_dtype_size(kv_dtype);
+	return n_layers * ds_row_size(kv_dtype, p->kv_lora + p->qk_rope);
 }
 
 /* ---- the forward pass ---- */

@@ -138,7 +138,7 @@ static int llama_open(void **self, const struct ds_arch_setup *setup, struct ds_
 /* Keys and values of every key head. */
 static uint64_t llama_kv_size(const struct ds_hparams *p, enum ds_dtype kv_dtype)
 {
-	return 2ull * p->n_layers * p->n_kv_heads * p->head_dim * ds_dtype_size(kv_dtype);
+	return 2ull * p->n_layers * ds_row_size(kv_dtype, (uint64_t)p->n_kv_heads * p->head_dim);
 }
 
 /* ---- the forward pass ---- */

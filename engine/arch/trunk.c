@@ -51,9 +51,14 @@ void *ds_trunk_take(struct ds_trunk *t, struct ds_bind *bind, uint64_t n, uint64
 struct ds_kv ds_trunk_take_kv(struct ds_trunk *t, struct ds_bind *bind, uint32_t width)
 {
 	const struct ds_arch_setup *setup = bind->setup;
-	struct ds_kv kv = {
-		.data = ds_trunk_take(t, bind, (uint64_t)setup->n_pages * setup->page_tokens, width,
-				      ds_dtype_size(setup->kv_dtype)),
+	struct ds_kv kv;
+
+	if (bind->result == 0 && !ds_kv_suits(&t->p, setup->kv_dtype))
+		bind->result = ds_fail(bind->err, -EINVAL, "a KV cache of %s has blocks of %u, which its heads do not fill",
+				       ds_dtype_info(setup->kv_dtype)->name, ds_dtype_info(setup->kv_dtype)->block);
+	kv = (struct ds_kv){
+		.data = ds_trunk_take(t, bind, (uint64_t)setup->n_pages * setup->page_tokens,
+				      ds_row_size(setup->kv_dtype, width), 1),
 		.dtype = setup->kv_dtype,
 		.page_tokens = setup->page_tokens,
 		.width = width,

@@ -53,7 +53,8 @@ struct ds_rows {
 	const uint32_t *const *pages;	/* [n]: page table of the row's sequence; position p is in page p / page_tokens */
 };
 
-/* The KV cache of one layer: pages of @page_tokens rows of @width elements. */
+/* The KV cache of one layer: pages of @page_tokens rows of @width elements. In a type of blocks, columns of each head and
+ * both parts of MLA's rows are whole blocks. */
 struct ds_kv {
 	void *data; /* [n_pages][page_tokens][width] */
 	enum ds_dtype dtype;

@@ -190,6 +190,14 @@ struct ds_hparams {
 	uint32_t n_mtp;
 };
 
+/* Does a KV cache of @dtype divide into whole blocks: each head's columns, or MLA's latent and its rotary key? */
+static inline bool ds_kv_suits(const struct ds_hparams *h, enum ds_dtype dtype)
+{
+	uint32_t block = ds_dtype_info(dtype)->block;
+
+	return h->n_kv_heads > 0 ? h->head_dim % block == 0 : h->kv_lora % block == 0 && h->qk_rope % block == 0;
+}
+
 enum {
 	DS_TOKEN_SPECIAL = 1u << 0, /* control: never shown to a person */
 	DS_TOKEN_ADDED = 1u << 1,   /* matched in the raw text before splitting */

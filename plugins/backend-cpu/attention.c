@@ -207,6 +207,11 @@ static void pack_query(const struct job *job, const struct unit *unit, size_t i,
 			q[d * unit->n] = row[d];
 		return;
 	}
+	if (unit->kernels == &job->cpu->kernels.attend_few) {
+		job->cpu->kernels.narrow[DS_DTYPE_BF16](
+			(uint16_t *)unit->q + i * ds_attend_few_pitch(job->keys.cols), row, job->keys.cols);
+		return;
+	}
 	job->cpu->kernels.narrow[DS_DTYPE_BF16](row, row, job->keys.cols);
 	for (size_t d = 0; d < job->keys.cols / 2; d++) {
 		memcpy(&pair, (char *)row + d * sizeof(pair), sizeof(pair));
@@ -226,8 +231,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	unit->n_queries = (unsigned)(n_rows * unit->n_heads);
 	unit->kernels = unit->n_queries <= DS_ATTEND_FEW ? &job->cpu->kernels.attend_few : &job->cpu->kernels.attend;
 	unit->n = (unit->n_queries + unit->kernels->lanes - 1) / unit->kernels->lanes * unit->kernels->lanes;
-	if (unit->n > unit->n_queries)
-		memset(unit->q, 0, unit->n * job->keys.cols * sizeof(float));
+	memset(unit->q, 0, unit->n * job->keys.cols * sizeof(float));
 	for (size_t r = row; r < row + n_rows; r++)
 		for (size_t head = unit->head; head < unit->head + unit->n_heads; head++, i++) {
 			gather_query(job, r, head, desk->row);
@@ -346,7 +350,7 @@ static void attend_tile(const struct job *job, struct unit *unit, size_t row, si
 		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
 	(job->is_bf16 ? kernels->scores_bf16 : kernels->scores)(&op);
 	hide_later(job, unit, &op, row, t);
-	kernels->weigh(&op);
+	(job->is_bf16 ? kernels->weigh_bf16 : kernels->weigh)(&op);
 	if (v == k) { /* values are the first columns of keys */
 		op.values = op.keys;
 		op.value_offset = op.key_offset;

@@ -173,7 +173,7 @@ static void store_rows(void *arg, size_t first, size_t last, unsigned member)
 		size_t page = job->rows->pages[r][position / kv->page_tokens];
 		size_t slot = page * kv->page_tokens + position % kv->page_tokens;
 
-		job->kernels->narrow[kv->dtype]((char *)kv->data + slot * kv->width * ds_dtype_size(kv->dtype),
+		job->kernels->narrow[kv->dtype]((char *)kv->data + slot * ds_row_size(kv->dtype, kv->width),
 						job->x + r * job->x_stride, kv->width);
 	}
 }

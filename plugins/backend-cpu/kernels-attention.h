@@ -23,13 +23,19 @@ struct ds_attend {
 	 * meanwhile: those of the next tile. */
 	const char *const *keys, *const *values;
 	size_t key_offset, value_offset; /* from there to the columns of these heads */
-	/* (key_cols, n) float32 times the scale; of BF16 (key_cols / 2, n) pairs of neighbours. */
+	/* (key_cols, n) float32 times the scale. Of BF16 (key_cols / 2, n) pairs of neighbours, but of few queries
+	 * (n, ds_attend_few_pitch(key_cols)), zeros behind each. */
 	const void *q;
 	float *scores;	    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
 	float *top, *sum;   /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
 	float *factor;	    /* [n]: by which weigh() found that what was summed before shrinks */
 	float *const *y;    /* [n_queries]: value_cols values each */
 };
+
+static inline size_t ds_attend_few_pitch(size_t key_cols)
+{
+	return (key_cols + 31) / 32 * 32;
+}
 
 /* y = y * factor + weights * values is what a mixing kernel does. */
 struct ds_attend_kernels {
@@ -39,5 +45,6 @@ struct ds_attend_kernels {
 	void (*mix)(const struct ds_attend *op);
 	/* Rows of BF16, key_cols even and value_cols a multiple of 32; NULL: rows are widened first. */
 	void (*scores_bf16)(const struct ds_attend *op);
+	void (*weigh_bf16)(const struct ds_attend *op); /* to whatever weights mix_bf16 takes */
 	void (*mix_bf16)(const struct ds_attend *op);
 };

@@ -1,6 +1,7 @@
 /* kernels-portable.c - every kernel in plain C: the definition of right, and what a CPU without its own set runs. */
 #include "kernels.h"
 
+#include <deepseekd/quants.h>
 #include <math.h>
 #include <string.h>
 
@@ -65,6 +66,29 @@ static inline uint16_t narrow_one_f16(float x)
 	if (magnitude < 0x38800000) /* subnormal: adding 0.5 leaves the multiple of 2^-24, rounded, in the last bits */
 		return (uint16_t)(sign | (to_bits(from_bits(magnitude) + 0.5f) - to_bits(0.5f)));
 	return (uint16_t)(sign | (magnitude - (112u << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13);
+}
+
+/* For a cache: the largest magnitude becomes 127 of the scale, which is rounded to a half before it is used. In a block with
+ * something that is not a number nothing is one. */
+static void narrow_q8_0(void *y, const float *x, size_t n)
+{
+	struct ds_block_q8_0 *block = y;
+
+	for (; n >= DS_ARRAY_SIZE(block->qs); n -= DS_ARRAY_SIZE(block->qs), x += DS_ARRAY_SIZE(block->qs), block++) {
+		float largest = 0, no_number = 0, scale;
+
+		for (size_t i = 0; i < DS_ARRAY_SIZE(block->qs); i++) {
+			largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+			no_number += x[i] * 0;
+		}
+		block->d = narrow_one_f16(largest / 127 + no_number);
+		scale = ds_f16_to_f32(block->d);
+		for (size_t i = 0; i < DS_ARRAY_SIZE(block->qs); i++) {
+			float q = scale > 0 ? rintf(x[i] / scale) : 0;
+
+			block->qs[i] = (int8_t)(q > 127 ? 127 : q > -127 ? q : -127);
+		}
+	}
 }
 
 /* Sums are kept in as many parts as make a vector anywhere, in an order that is the same everywhere. */
@@ -226,6 +250,7 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 		.rotate = rotate,
 		.rotate_halves = rotate_halves,
 	};
+	k->narrow[DS_DTYPE_Q8_0] = narrow_q8_0;
 	ds_kernels_init_blocks(k);
 	ds_attention_init_portable(k);
 }

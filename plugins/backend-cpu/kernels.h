@@ -50,7 +50,8 @@ struct ds_kernels {
 
 	void (*matvec[DS_KERNEL_DTYPES])(const struct ds_matvec *op);
 	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op); /* float types, as narrow: those of a cache */
-	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow rounds to nearest even. */
+	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow, of what a cache may be stored in, rounds to
+	 * nearest even. */
 	void (*widen[DS_KERNEL_DTYPES])(float *y, const void *x, size_t n);
 	void (*narrow[DS_KERNEL_DTYPES])(void *y, const float *x, size_t n);
 

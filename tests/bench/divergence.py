@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--length", type=int, default=256, help="tokens of a text")
     parser.add_argument("--precision", default="fast", choices=["fast", "exact"])
-    parser.add_argument("--kv-type", default="bf16", choices=["f32", "f16", "bf16"])
+    parser.add_argument("--kv-type", default="bf16", choices=["f32", "f16", "bf16", "q8_0"])
     options = parser.parse_intermixed_args()
     path = pathlib.Path(options.tokens_file)
     if not path.exists():

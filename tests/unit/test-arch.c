@@ -164,11 +164,14 @@ static void the_magnitude_of_yarn_counts_where_it_is_given(void **state)
 
 static void a_cache_holds_keys_and_values_of_every_layer(void **state)
 {
-	const struct ds_hparams deepseek = image_hparams(), llama = image_llama_hparams();
+	const struct ds_hparams deepseek = image_hparams();
+	struct ds_hparams llama = image_llama_hparams();
 
 	/* with a layer of multi-token prediction: 3 layers of 16 + 4; 2 layers of 2 heads of 12, twice */
 	assert_int_equal(ds_arch_deepseek.kv_size(&deepseek, DS_DTYPE_BF16), 3 * 20 * 2);
 	assert_int_equal(ds_arch_llama.kv_size(&llama, DS_DTYPE_F32), 2 * 2 * 12 * 2 * 4);
+	llama.head_dim = 64;
+	assert_int_equal(ds_arch_llama.kv_size(&llama, DS_DTYPE_Q8_0), 2 * 2 * 2 * 2 * 34);
 }
 
 static void a_llama_that_makes_no_sense_is_refused_by_name(void **state)

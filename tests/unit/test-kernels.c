@@ -369,6 +369,46 @@ static void gates_close_and_open(void **state)
 	}
 }
 
+/* By half a step at most, and a step is what makes the largest magnitude 127, to the precision of a half. */
+static void a_cache_of_blocks_is_as_near_as_its_steps(void **state)
+{
+	struct ds_kernels k = kernels_of(state);
+	float x[96], y[96];
+	char blocks[3 * 34 + 1];
+
+	for (unsigned round = 0; round < 1000; round++) {
+		float size = ldexpf(1, (int)(round % 40) - 20);
+
+		fill_reals(x, 96);
+		for (size_t i = 0; i < 96; i++)
+			x[i] *= size;
+		memset(x + 64, 0, 32 * sizeof(*x));
+		blocks[3 * 34] = 77;
+		k.narrow[DS_DTYPE_Q8_0](blocks, x, 96);
+		k.widen[DS_DTYPE_Q8_0](y, blocks, 96);
+		assert_int_equal(blocks[3 * 34], 77);
+		for (size_t i = 0; i < 64; i++) {
+			float top = portable.largest(x + i / 32 * 32, 32);
+
+			for (size_t j = 0; j < 32; j++)
+				top = fmaxf(top, -x[i / 32 * 32 + j]);
+			/* where the scale is a subnormal half, 2^-24 is its last place */
+			assert_true(fabsf(y[i] - x[i]) <= top / 254 * 1.01f + 127 * 0x1p-25f);
+		}
+		for (size_t i = 64; i < 96; i++)
+			assert_true(y[i] == 0);
+	}
+	fill_reals(x, 96);
+	x[3] = NAN;
+	x[40] = INFINITY;
+	k.narrow[DS_DTYPE_Q8_0](blocks, x, 96);
+	k.widen[DS_DTYPE_Q8_0](y, blocks, 96);
+	for (size_t i = 0; i < 64; i++)
+		assert_true(isnan(y[i]));
+	for (size_t i = 64; i < 96; i++)
+		assert_true(fabsf(y[i] - x[i]) < 0.01f);
+}
+
 static void the_portable_set_is_complete(void **state)
 {
 	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= DS_DTYPE_BF16; dtype++) {
@@ -404,6 +444,7 @@ int main(void)
 			cmocka_unit_test_prestate(all_bfloats_widen_to_their_bits_and_narrow_back, &isa),
 			cmocka_unit_test_prestate(numbers_narrow_to_the_nearest, &isa),
 			cmocka_unit_test_prestate(conversions_stop_at_the_end, &isa),
+			cmocka_unit_test_prestate(a_cache_of_blocks_is_as_near_as_its_steps, &isa),
 			cmocka_unit_test_prestate(simple_passes_are_exact, &isa),
 			cmocka_unit_test_prestate(the_largest_is_found_wherever_it_stands, &isa),
 			cmocka_unit_test_prestate(exponentials_are_right_to_the_last_places, &isa),

@@ -659,7 +659,7 @@ static void values_nobody_knows_are_refused(void **state)
 	add_checkpoint(b);
 	send_files(b);
 	send_text(b, DS_MSG_LOAD, "{\"kv_type\": \"q8\"}", NULL, 0);
-	assert_failed(b, "internal", "LOAD: kv_type \"q8\" is not f32, f16 or bf16");
+	assert_failed(b, "internal", "LOAD: kv_type \"q8\" is not f32, f16, bf16 or q8_0");
 }
 
 static void a_residency_nobody_knows_is_refused(void **state)
@@ -680,6 +680,17 @@ static void exact_keeps_its_cache_in_32_bits(void **state)
 	send_files(b);
 	send_text(b, DS_MSG_LOAD, "{\"precision\": \"exact\", \"kv_type\": \"bf16\"}", NULL, 0);
 	assert_int_equal(receive_plan(b).kv_size_per_token, 1600);
+}
+
+static void a_cache_whose_blocks_do_not_fit_is_refused(void **state)
+{
+	struct broker *b = *state;
+
+	add_checkpoint(b);
+	send_files(b);
+	send_text(b, DS_MSG_LOAD, "{\"kv_type\": \"q8_0\"}", NULL, 0);
+	assert_failed(b, "unsupported_model",
+		      "kv_type q8_0 has blocks of 32, which the heads of this model do not fill; bf16 is for all");
 }
 
 static void a_loader_whose_broker_is_gone_ends(void **state)
@@ -783,6 +794,7 @@ int main(void)
 		TEST(values_nobody_knows_are_refused),
 		TEST(a_residency_nobody_knows_is_refused),
 		TEST(exact_keeps_its_cache_in_32_bits),
+		TEST(a_cache_whose_blocks_do_not_fit_is_refused),
 		TEST(a_loader_whose_broker_is_gone_ends),
 		TEST(a_loader_whose_broker_goes_while_it_fills_ends),
 		TEST(plugins_are_described_without_a_broker),
