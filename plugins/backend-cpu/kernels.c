@@ -22,6 +22,8 @@ enum ds_isa ds_isa_detect(void)
 	    !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
 		return DS_ISA_AVX2;
 	return DS_ISA_AVX512;
+#elif defined(__aarch64__)
+	return DS_ISA_NEON;
 #else
 	return DS_ISA_PORTABLE;
 #endif
@@ -31,8 +33,12 @@ const char *ds_isa_name(enum ds_isa isa)
 {
 	static const char *const names[DS_ISA_COUNT] = {
 		[DS_ISA_PORTABLE] = "portable",
+#if defined(__x86_64__)
 		[DS_ISA_AVX2] = "avx2",
 		[DS_ISA_AVX512] = "avx512",
+#elif defined(__aarch64__)
+		[DS_ISA_NEON] = "neon",
+#endif
 	};
 
 	return names[isa];
@@ -46,5 +52,8 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa)
 		ds_kernels_init_avx2(k);
 	if (isa >= DS_ISA_AVX512)
 		ds_kernels_init_avx512(k);
+#elif defined(__aarch64__)
+	if (isa >= DS_ISA_NEON)
+		ds_kernels_init_neon(k);
 #endif
 }

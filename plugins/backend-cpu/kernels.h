@@ -72,8 +72,12 @@ struct ds_kernels {
 /* In the order of what they replace; a CPU that has one has those before it. */
 enum ds_isa {
 	DS_ISA_PORTABLE,
+#if defined(__x86_64__)
 	DS_ISA_AVX2,   /* and FMA and F16C */
 	DS_ISA_AVX512, /* F, BW, DQ, VL */
+#elif defined(__aarch64__)
+	DS_ISA_NEON, /* every CPU of this kind has it */
+#endif
 	DS_ISA_COUNT,
 };
 
@@ -87,3 +91,4 @@ void ds_kernels_init_portable(struct ds_kernels *k);
 void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
+void ds_kernels_init_neon(struct ds_kernels *k);

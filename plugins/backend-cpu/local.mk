@@ -20,19 +20,29 @@ plugins_backend_cpu_libbackend_cpu_a_CPPFLAGS = $(plugin_cppflags) $(OPENBLAS_CF
 plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
 
 backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
+kernels_simd_headers = \
+	plugins/backend-cpu/kernels-blocks.h plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
 
 if X86_64
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx2.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
+	plugins/backend-cpu/kernels-avx2.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
 plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx512.c plugins/backend-cpu/kernels-simd.h plugins/backend-cpu/kernels-blocks.h
+	plugins/backend-cpu/kernels-avx512.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
 	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+endif
+
+if AARCH64
+noinst_LIBRARIES += plugins/backend-cpu/libkernels-neon.a
+plugins_backend_cpu_libkernels_neon_a_SOURCES = plugins/backend-cpu/kernels-neon.c $(kernels_simd_headers)
+plugins_backend_cpu_libkernels_neon_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libkernels_neon_a_CFLAGS = $(plugin_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libkernels-neon.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so
