@@ -1,6 +1,11 @@
 # The CPU backend. Its objects are static libraries, so that tests link what the plugin has; each instruction set's
 # kernels are compiled with its own flags, and nothing else is.
 
+# The kernels' tests are built of these alone too.
+backend_cpu_kernels = \
+	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
+	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c
+backend_cpu_neon = plugins/backend-cpu/kernels-neon.c $(kernels_simd_headers)
 
 noinst_LIBRARIES += plugins/backend-cpu/libbackend-cpu.a
 plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
@@ -10,8 +15,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/cpus.c plugins/backend-cpu/cpus.h \
 	plugins/backend-cpu/elementwise.c \
 	plugins/backend-cpu/experts.c \
-	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
-	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
+	$(backend_cpu_kernels) \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
@@ -39,7 +43,7 @@ endif
 
 if AARCH64
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-neon.a
-plugins_backend_cpu_libkernels_neon_a_SOURCES = plugins/backend-cpu/kernels-neon.c $(kernels_simd_headers)
+plugins_backend_cpu_libkernels_neon_a_SOURCES = $(backend_cpu_neon)
 plugins_backend_cpu_libkernels_neon_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_neon_a_CFLAGS = $(plugin_cflags)
 backend_cpu_libraries += plugins/backend-cpu/libkernels-neon.a

@@ -1,5 +1,4 @@
-backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-kernels tests/unit/test-kernels-blocks \
-	tests/unit/test-backend-cpu-vectors tests/unit/test-team
+backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-backend-cpu-vectors tests/unit/test-team
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -16,12 +15,6 @@ tests_unit_test_backend_cpu_vectors_SOURCES = \
 	tests/unit/test-backend-cpu-vectors.c plugins/backend-cpu/plugin.c
 tests_unit_test_backend_cpu_vectors_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_backend_cpu_vectors_LDADD = lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS) $(backend_cpu_test_ldadd)
-tests_unit_test_kernels_SOURCES = tests/unit/test-kernels.c
-tests_unit_test_kernels_CPPFLAGS = $(backend_cpu_test_cppflags)
-tests_unit_test_kernels_LDADD = $(backend_cpu_test_ldadd)
-tests_unit_test_kernels_blocks_SOURCES = tests/unit/test-kernels-blocks.c tests/unit/random-blocks.h
-tests_unit_test_kernels_blocks_CPPFLAGS = $(backend_cpu_test_cppflags)
-tests_unit_test_kernels_blocks_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)

@@ -1,0 +1,223 @@
+/* kernels-bench.c - how fast each kernel is with each instruction set, on one thread and on what fits the second cache, so
+ * that it is the kernel that is timed and not memory. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "kernels.h"
+#include "tests/unit/random-blocks.h"
+
+enum {
+	ROWS = 64,
+	COLS = 1024,
+	N = ROWS * COLS,
+	ROUNDS = 5,
+	ROUND_NS = 2000000,
+};
+
+static float *floats[3]; /* N each */
+static void *weights; /* (ROWS, COLS) of any type */
+
+/* What a kernel is called with: the type of its weights, how many rows at once. */
+struct call {
+	const struct ds_kernels *k;
+	enum ds_dtype dtype;
+	unsigned n;
+};
+
+static void run_matvec(const struct call *c)
+{
+	struct ds_matvec op = {.w = weights, .rows = ROWS, .cols = COLS, .pitch = COLS, .n = c->n};
+
+	for (unsigned i = 0; i < c->n; i++) {
+		op.x[i] = floats[0] + i * COLS;
+		op.y[i] = floats[1] + i * ROWS;
+	}
+	c->k->matvec[c->dtype](&op);
+}
+
+static void run_mix(const struct call *c)
+{
+	struct ds_mix op = {.c = weights, .rows = ROWS, .cols = COLS, .pitch = COLS, .n = c->n};
+
+	for (unsigned i = 0; i < c->n; i++) {
+		op.p[i] = floats[0] + i * ROWS;
+		op.z[i] = floats[1] + i * COLS;
+	}
+	c->k->mix[c->dtype](&op);
+}
+
+static void run_widen(const struct call *c)
+{
+	c->k->widen[c->dtype](floats[1], weights, N);
+}
+
+static void run_narrow(const struct call *c)
+{
+	c->k->narrow[c->dtype](weights, floats[0], N);
+}
+
+static void run_sum_squares(const struct call *c)
+{
+	volatile double sum = c->k->sum_squares(floats[0], N);
+
+	(void)sum;
+}
+
+static void run_scale_by(const struct call *c)
+{
+	c->k->scale_by(floats[1], floats[0], floats[2], 0.5f, N);
+}
+
+static void run_scale(const struct call *c)
+{
+	c->k->scale(floats[1], -1, N);
+}
+
+static void run_add_scaled(const struct call *c)
+{
+	c->k->add_scaled(floats[1], floats[0], 0.5f, N);
+}
+
+static void run_swiglu(const struct call *c)
+{
+	c->k->swiglu(floats[1], floats[0], floats[2], N);
+}
+
+static void run_largest(const struct call *c)
+{
+	volatile float largest = c->k->largest(floats[0], N);
+
+	(void)largest;
+}
+
+static void run_exp_sum(const struct call *c)
+{
+	c->k->exp_sum(floats[1], 2, N);
+}
+
+static void run_rotate(const struct call *c)
+{
+	c->k->rotate(floats[1], floats[0], N / 2);
+}
+
+static void run_rotate_halves(const struct call *c)
+{
+	c->k->rotate_halves(floats[1], floats[0], N / 2);
+}
+
+/* Those that come in types are timed for each that has them; @n are the rows at once. */
+static const struct timed {
+	const char *name;
+	void (*run)(const struct call *c);
+	enum { OF_NO_TYPE, OF_FLOATS, OF_ALL } types;
+	unsigned n[2];
+} all_timed[] = {
+	{"matvec", run_matvec, OF_ALL, {1, DS_KERNEL_ROWS}},
+	{"mix", run_mix, OF_FLOATS, {1, DS_KERNEL_ROWS}},
+	{"widen", run_widen, OF_ALL, {1}},
+	{"narrow", run_narrow, OF_FLOATS, {1}},
+	{"sum_squares", run_sum_squares, OF_NO_TYPE, {1}},
+	{"scale_by", run_scale_by, OF_NO_TYPE, {1}},
+	{"scale", run_scale, OF_NO_TYPE, {1}},
+	{"add_scaled", run_add_scaled, OF_NO_TYPE, {1}},
+	{"swiglu", run_swiglu, OF_NO_TYPE, {1}},
+	{"largest", run_largest, OF_NO_TYPE, {1}},
+	{"exp_sum", run_exp_sum, OF_NO_TYPE, {1}},
+	{"rotate", run_rotate, OF_NO_TYPE, {1}},
+	{"rotate_halves", run_rotate_halves, OF_NO_TYPE, {1}},
+};
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* Nanoseconds of a call: the best of some rounds, each of so many calls that it takes its time. */
+static double time_of(const struct timed *timed, const struct call *call)
+{
+	double best = 0, begin = now(), took;
+	size_t calls;
+
+	timed->run(call);
+	calls = (size_t)(ROUND_NS / (now() - begin + 1)) + 1;
+	for (int i = 0; i < ROUNDS; i++) {
+		/* Results are inputs of some kernels: they begin anew, moderate. */
+		for (size_t e = 0; e < N; e++)
+			floats[1][e] = (float)(e % 64) / 64;
+		begin = now();
+		for (size_t j = 0; j < calls; j++)
+			timed->run(call);
+		took = (now() - begin) / (double)calls;
+		best = i == 0 || took < best ? took : best;
+	}
+	return best;
+}
+
+/* Weights of moderate size. */
+static void fill_weights(enum ds_dtype dtype)
+{
+	size_t size = ds_dtype_info(dtype)->size;
+	uint64_t seed = 1;
+
+	if (ds_dtype_is_float(dtype)) {
+		portable.narrow[dtype](weights, floats[0], N);
+		return;
+	}
+	for (size_t i = 0; i < N / ds_dtype_info(dtype)->block; i++)
+		fill_block((uint8_t *)weights + i * size, &block_types[dtype - DS_DTYPE_Q4_0], false, &seed);
+}
+
+/* A line: billions of weights or elements a second for each row at once, with each instruction set; and how often faster
+ * than the portable one that is. */
+static void print_speeds(const struct timed *timed, enum ds_dtype dtype, unsigned n)
+{
+	double first = 0;
+	char name[64];
+
+	if (timed->types == OF_NO_TYPE)
+		snprintf(name, sizeof(name), "%s", timed->name);
+	else
+		snprintf(name, sizeof(name), "%s %s x%u", timed->name, ds_dtype_info(dtype)->name, n);
+	printf("%-20s", name);
+	fill_weights(dtype);
+	for (enum ds_isa isa = DS_ISA_PORTABLE; isa <= ds_isa_detect(); isa++) {
+		struct ds_kernels k;
+		double speed;
+
+		ds_kernels_init(&k, isa);
+		speed = (double)N * n / time_of(timed, &(struct call){&k, dtype, n});
+		first = isa == DS_ISA_PORTABLE ? speed : first;
+		printf("  %8.2f (%5.2f)", speed, speed / first);
+		fflush(stdout);
+	}
+	printf("\n");
+}
+
+void bench_kernels(const char *wanted)
+{
+	weights = ending(3, N * sizeof(float));
+	for (unsigned i = 0; i < DS_ARRAY_SIZE(floats); i++) {
+		floats[i] = ending(i, N * sizeof(float));
+		fill(floats[i], N, KIND_REAL, DS_DTYPE_F32);
+	}
+	printf("G elements/s (and times the portable)");
+	for (enum ds_isa isa = DS_ISA_PORTABLE; isa <= ds_isa_detect(); isa++)
+		printf("  %s", ds_isa_name(isa));
+	printf("\n");
+	for (size_t i = 0; i < DS_ARRAY_SIZE(all_timed); i++) {
+		const struct timed *t = &all_timed[i];
+		enum ds_dtype last = t->types == OF_ALL      ? DS_N_DTYPES - 1
+				     : t->types == OF_FLOATS ? DS_DTYPE_BF16
+							     : DS_DTYPE_F32;
+
+		if (strncmp(t->name, wanted, strlen(wanted)) != 0)
+			continue;
+		for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= last; dtype++)
+			for (unsigned j = 0; j < DS_ARRAY_SIZE(t->n) && t->n[j]; j++)
+				print_speeds(t, dtype, t->n[j]);
+	}
+}
