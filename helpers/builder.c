@@ -452,16 +452,15 @@ static bool is_contiguous(const struct ds_model_tensor *t, uint64_t row, uint64_
 }
 
 /* Where @t lies in the files, if it may stay there: whole, or each matrix of a stack. *@places (if not NULL) is the
- * caller's. */
+ * caller's. Whatever layout the backend would choose, what stays has the rows of the file. */
 static int find_places(const struct ds_model_tensor *t, struct ds_image_place **places, uint32_t *n,
 		       struct ds_error *err)
 {
 	uint64_t rows = t->desc.n_dims == 3 ? t->desc.shape[1] : t->rows;
-	uint64_t size = t->rows * ds_row_size(t->desc.dtype, t->cols);
 	struct ds_image_place whole;
 
 	*places = NULL;
-	if (t->desc.n_dims < 2 || t->layout.id != 0 || t->layout.size != size)
+	if (t->desc.n_dims < 2)
 		return 0;
 	*n = is_contiguous(t, 0, t->rows, &whole) ? 1 : (uint32_t)(t->rows / rows);
 	if (t->rows / rows > MAX_PARTS || (*n > 1 && t->desc.n_dims != 3))

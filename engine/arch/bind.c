@@ -27,7 +27,8 @@ static void shape_text(char *out, size_t size, const uint64_t *shape, uint32_t n
 		n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
 }
 
-/* The layout in the image must be the one that this backend, at this precision, would choose. */
+/* The layout in the image must be the one that this backend, at this precision, would choose; what lies in files has the
+ * rows of the checkpoint. */
 static int check_layout(const struct ds_bind *bind, const struct ds_image_tensor *tensor)
 {
 	struct ds_tensor_desc desc = {.name = tensor->name, .dtype = tensor->dtype, .n_dims = tensor->n_dims};
@@ -38,8 +39,10 @@ static int check_layout(const struct ds_bind *bind, const struct ds_image_tensor
 	memcpy(desc.shape, tensor->shape, sizeof(desc.shape));
 	for (uint32_t i = 0; i < tensor->n_dims; i++)
 		n *= tensor->shape[i];
-	if (tensor->n_dims == 1) {
-		layout.size = ds_row_size(tensor->dtype, n);
+	if (tensor->n_dims == 1 || tensor->n_places > 0) {
+		uint64_t cols = tensor->shape[tensor->n_dims - 1];
+
+		layout.size = n / cols * ds_row_size(tensor->dtype, cols);
 	} else {
 		r = bind->setup->ops->plan(&desc, bind->setup->precision, &layout, bind->err);
 		if (r < 0)
@@ -94,6 +97,7 @@ static int bind_weight(const struct ds_bind *bind, struct ds_weight *weight, con
 		return ds_fail(bind->err, -EINVAL, "tensor %s lies in a file that is not mapped", name);
 	weight->dtype = tensor->dtype;
 	weight->layout = tensor->layout;
+	weight->fast = bind->setup->precision == DS_PRECISION_FAST;
 	if (weight->n_experts == 0)
 		weight->n_experts = 1;
 	return 0;

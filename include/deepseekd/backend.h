@@ -25,7 +25,8 @@ enum ds_precision {
 	DS_PRECISION_EXACT, /* float32 activations, accumulation and KV */
 };
 
-/* How a tensor is stored in the image: in blocks of @block_rows rows, each @block_size bytes, one after the other. */
+/* How a tensor is stored in the image: in blocks of @block_rows rows, each @block_size bytes, one after the other. A tensor
+ * that stays in the checkpoint's files (residency mapped) has layout 0, whatever plan() says. */
 struct ds_layout {
 	uint32_t id; /* 0: rows as in the checkpoint */
 	uint32_t block_rows;
@@ -41,6 +42,7 @@ struct ds_weight {
 	uint64_t n_experts;  /* leading dimension of a stack of matrices, else 1 */
 	uint64_t rows, cols; /* out, in */
 	const void *const *matrices; /* [n_experts]: where each matrix is; NULL: one after the other from @data */
+	bool fast; /* DS_PRECISION_FAST: int8 and BF16 units may be used; else float32 arithmetic */
 };
 
 /* Which rows a step computes. Arrays are host memory, valid until the operation is synced. */

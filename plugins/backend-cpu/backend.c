@@ -1,6 +1,7 @@
 /* backend.c - the entry "cpu": what opens it, how tensors are stored for it, its memory, its table of operations.
  *
- * Layout 0 keeps the rows of the checkpoint, floats or blocks: the kernels read them as they are. */
+ * Layout 0 keeps the rows of the checkpoint, floats or blocks: the float32 kernels read them as they are. Layout 1, of fast
+ * precision, is that of panels.h. */
 #include "cpu.h"
 
 #include <cblas.h>
@@ -8,31 +9,46 @@
 
 #include "cpus.h"
 
-/* DEEPSEEKD_CPU=portable|avx2|avx512 asks for less than the CPU has. What cannot be had is -1: open() says so. */
+/* DEEPSEEKD_CPU asks for less than the CPU has, by the names of ds_isa_name(). What cannot be had is -1: open() says so. */
 static int asked_isa(void)
 {
 	const char *name = getenv("DEEPSEEKD_CPU");
-	int best = ds_isa_detect();
 
 	if (!name || !*name)
-		return best;
-	for (int isa = 0; isa <= best; isa++)
-		if (!strcmp(name, ds_isa_name(isa)))
-			return isa;
+		return (int)ds_isa_detect();
+	for (int isa = 0; isa < DS_ISA_COUNT; isa++)
+		if (!strcmp(name, ds_isa_name((enum ds_isa)isa)))
+			return ds_isa_has((enum ds_isa)isa) ? isa : -1;
 	return -1;
 }
 
 static const char *identity(void)
 {
 	static const char *const names[DS_ISA_COUNT] = {
-		[DS_ISA_PORTABLE] = "cpu-1-portable",
-		[DS_ISA_AVX2] = "cpu-1-avx2",
-		[DS_ISA_AVX512] = "cpu-1-avx512",
+		[DS_ISA_PORTABLE] = "cpu-2-portable",
+		[DS_ISA_NEON] = "cpu-2-neon",
+		[DS_ISA_AVX2] = "cpu-2-avx2",
+		[DS_ISA_AVX2_VNNI] = "cpu-2-avx2-vnni",
+		[DS_ISA_AVX512] = "cpu-2-avx512",
+		[DS_ISA_AVX512_VNNI] = "cpu-2-avx512-vnni",
+		[DS_ISA_AVX512_BF16] = "cpu-2-avx512-bf16",
 	};
-
 	int isa = asked_isa();
 
 	return names[isa < 0 ? DS_ISA_PORTABLE : isa];
+}
+
+/* Whether the rows of @tensor, (rows, cols) or a stack of such, are to be interleaved: if there are kernels for that, and no
+ * panel would hold rows of two matrices. */
+static bool in_panels(const struct ds_tensor_desc *tensor, enum ds_precision precision)
+{
+	int isa = asked_isa();
+	uint64_t cols = tensor->shape[tensor->n_dims - 1];
+
+	if (precision != DS_PRECISION_FAST || tensor->n_dims < 2 || !ds_panel_has(tensor->dtype) ||
+	    cols % DS_TILE_GROUP > 0 || (tensor->n_dims > 2 && tensor->shape[tensor->n_dims - 2] % DS_PANEL > 0))
+		return false;
+	return tensor->dtype != DS_DTYPE_BF16 || isa >= DS_ISA_AVX512_BF16;
 }
 
 static int plan(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,
@@ -60,13 +76,25 @@ static int plan(const struct ds_tensor_desc *tensor, enum ds_precision precision
 			return ds_fail(err, -EOVERFLOW, "%s is larger than memory can be", tensor->name);
 	rows.size = size;
 	*layout = rows;
+	if (in_panels(tensor, precision)) {
+		uint64_t n_panels = (size / rows.block_size + DS_PANEL - 1) / DS_PANEL;
+
+		*layout = (struct ds_layout){.id = DS_LAYOUT_PANELS, .block_rows = DS_PANEL};
+		layout->block_size = ds_panel_size(tensor->dtype, cols);
+		layout->size = n_panels * layout->block_size;
+	}
 	return 0;
 }
 
 static void pack(const struct ds_tensor_desc *tensor, const struct ds_layout *layout, uint64_t n_rows, const void *src,
 		 void *dst)
 {
-	memcpy(dst, src, n_rows * layout->block_size);
+	uint64_t cols = tensor->shape[tensor->n_dims - 1];
+
+	if (layout->id == DS_LAYOUT_PANELS)
+		ds_panel_pack(tensor->dtype, cols, n_rows, src, ds_row_size(tensor->dtype, cols), dst);
+	else
+		memcpy(dst, src, n_rows * layout->block_size);
 }
 
 static void cpu_close(void *self)
@@ -78,6 +106,7 @@ static void cpu_close(void *self)
 	ds_team_free(cpu->team);
 	free(cpu->scratch);
 	free(cpu->pairs);
+	free(cpu->codes);
 	free(cpu);
 }
 
@@ -88,8 +117,9 @@ static int cpu_open(void **self, const struct ds_host *host, const struct ds_set
 	int isa = asked_isa();
 
 	if (isa < 0)
-		return ds_fail(err, -EINVAL, "DEEPSEEKD_CPU=%s: this CPU has %s; portable, avx2 and avx512 are known",
-			       getenv("DEEPSEEKD_CPU"), ds_isa_name(ds_isa_detect()));
+		return ds_fail(err, -EINVAL,
+			       "DEEPSEEKD_CPU=%s: this CPU has %s; portable, avx2, avx2-vnni, avx512, avx512-vnni and "
+			       "avx512-bf16 are known", getenv("DEEPSEEKD_CPU"), ds_isa_name(ds_isa_detect()));
 	cpu = calloc(1, sizeof(*cpu));
 	if (!cpu)
 		return ds_fail(err, -ENOMEM, "no memory for the CPU backend");
@@ -107,6 +137,7 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	ds_cleanup(ds_team_freep) struct ds_team *team = NULL;
 	ds_cleanup(ds_freep) float *scratch = NULL;
 	ds_cleanup(ds_freep) uint32_t *pairs = NULL;
+	ds_cleanup(ds_freep) void *codes = NULL;
 	int r;
 
 	if (cpu->team)
@@ -117,12 +148,15 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	if (r < 0)
 		return r;
 	pairs = malloc(DS_PAIRS * sizeof(*pairs));
-	if (!pairs || posix_memalign((void **)&scratch, 64, (size_t)n_threads * DS_SCRATCH * sizeof(*scratch)))
+	if (!pairs || posix_memalign((void **)&scratch, 64, (size_t)n_threads * DS_SCRATCH * sizeof(*scratch)) ||
+	    posix_memalign(&codes, 64, DS_CODES))
 		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
 	cpu->team = ds_steal(&team);
 	cpu->scratch = ds_steal(&scratch);
 	cpu->pairs = ds_steal(&pairs);
 	cpu->n_pairs = DS_PAIRS;
+	cpu->codes = ds_steal(&codes);
+	cpu->codes_size = DS_CODES;
 	return 0;
 }
 
@@ -174,7 +208,7 @@ static int cpu_sync(void *self, struct ds_error *err)
 	int r = cpu->failed;
 
 	cpu->failed = 0;
-	return r < 0 ? ds_fail(err, r, "no memory to sort the experts of this step") : 0;
+	return r < 0 ? ds_fail(err, r, "no memory for the activations of this step") : 0;
 }
 
 const struct ds_backend_ops ds_cpu_ops = {

@@ -7,6 +7,7 @@
 #include <deepseekd/backend.h>
 
 #include "kernels.h"
+#include "panels.h"
 #include "team.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
 	DS_PANEL_BATCH = 256,
 	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
 	DS_PAIRS = 4096,
+	DS_CODES = 16 << 20, /* 512 rows of 16384 columns */
 	/* What one member may use within an operation, in floats: all three parts of a product at their largest. */
 	DS_SCRATCH = DS_PANEL_ROWS * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_ROWS,
 };
@@ -29,6 +31,9 @@ struct ds_cpu {
 	/* Room of expert_matmul: DS_PAIRS from start() on, more when more pairs and experts come than ever. */
 	uint32_t *pairs;
 	size_t n_pairs;
+	/* Codes of the activations of one product (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
+	void *codes;
+	size_t codes_size;
 	int failed; /* what sync() is to report: 0 or a negative errno */
 };
 
@@ -45,6 +50,8 @@ struct ds_product {
 	size_t y_stride, x_stride; /* elements between rows */
 	const void *w;		   /* (rows, cols) */
 	enum ds_dtype dtype;
+	uint32_t layout;
+	void *codes; /* of the n rows, if this goes by tiles, else NULL */
 	size_t cols;
 	const uint32_t *pairs; /* [n] or NULL */
 	uint32_t divisor;      /* 1 without @pairs */
@@ -55,16 +62,49 @@ struct ds_product {
 /* The rows @first to @last - 1 of @p, on the calling thread, which is @member of the team. */
 void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member);
 
+static inline size_t ds_product_row(const struct ds_product *p, size_t i)
+{
+	return p->pairs ? p->pairs[i] : i;
+}
+
+static inline const float *ds_product_x(const struct ds_product *p, size_t i)
+{
+	return p->x + ds_product_row(p, i) / p->divisor * p->x_stride;
+}
+
+static inline float *ds_product_y(const struct ds_product *p, size_t i)
+{
+	return p->y + ds_product_row(p, i) * p->y_stride;
+}
+
+/* Row @r of the weights from column @col on, the first of a block; of layout 0. */
+static inline const void *ds_product_w(const struct ds_product *p, size_t r, size_t col)
+{
+	return (const char *)p->w + r * ds_row_size(p->dtype, p->cols) + ds_row_size(p->dtype, col);
+}
+
 /* How many rows of a matrix (rows, cols) a member should take at once when @n_matrices of them meet @n rows each. */
 size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n);
 
-/* Matrix @index of a stack. */
+/* Room for the codes of @n rows of @cols columns; false and a failure for sync() when there is no memory. */
+bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols);
+
+/* Matrix @index of a stack. In panels only the last matrix may have rows that do not fill one. */
 static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t index)
 {
 	if (w->matrices)
 		return w->matrices[index];
+	if (w->layout == DS_LAYOUT_PANELS)
+		return (const char *)w->data + index * w->rows / DS_PANEL * ds_panel_size(w->dtype, w->cols);
 	return (const char *)w->data + index * w->rows * ds_row_size(w->dtype, w->cols);
 }
+
+/* tiles.c: does the product of @w with @n rows go by tiles? Then its codes are made first, tile by tile of
+ * ds_tiles_count(), and rows @first to @last - 1 (@first a multiple of DS_TILE_PANELS panels) computed from them. */
+bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n);
+size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n);
+void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last);
+void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member);
 
 /* elementwise.c */
 void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n);

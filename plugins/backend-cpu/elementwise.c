@@ -15,7 +15,7 @@ static size_t rows_a_chunk(size_t width)
 struct copy_job {
 	const struct ds_kernels *kernels;
 	float *y;
-	const char *table; /* rows of row_size bytes */
+	const char *table; /* rows of row_size bytes, or panels of that */
 	const uint32_t *indices;
 	size_t width, row_size;
 	enum ds_dtype dtype;
@@ -30,20 +30,39 @@ static void copy_rows(void *arg, size_t first, size_t last, unsigned member)
 						job->width);
 }
 
+/* A row is one of 16 in its panel: its blocks are put together again. */
+static void copy_panel_rows(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct copy_job *job = arg;
+	struct ds_panel_format f = ds_panel_format(job->dtype);
+
+	for (size_t i = first; i < last; i++) {
+		const char *panel = job->table + job->indices[i] / DS_PANEL * job->row_size;
+
+		for (size_t b = 0; b < job->width / f.block; b++) {
+			uint8_t block[256];
+
+			ds_panel_block(job->dtype, job->width, panel, job->indices[i] % DS_PANEL, b, block);
+			job->kernels->widen[job->dtype](job->y + i * job->width + b * f.block, block, f.block);
+		}
+	}
+}
+
 void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n)
 {
 	struct ds_cpu *cpu = self;
+	bool panels = table->layout == DS_LAYOUT_PANELS;
 	struct copy_job job = {
 		.kernels = &cpu->kernels,
 		.y = y,
 		.table = ds_weight_matrix(table, 0),
 		.indices = tokens,
 		.width = table->cols,
-		.row_size = ds_row_size(table->dtype, table->cols),
+		.row_size = panels ? ds_panel_size(table->dtype, table->cols) : ds_row_size(table->dtype, table->cols),
 		.dtype = table->dtype,
 	};
 
-	ds_team_run(cpu->team, n, rows_a_chunk(table->cols), copy_rows, &job);
+	ds_team_run(cpu->team, n, rows_a_chunk(table->cols), panels ? copy_panel_rows : copy_rows, &job);
 }
 
 void ds_cpu_gather(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n)

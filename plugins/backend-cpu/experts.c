@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { QUANTIZE_COLS = 8192 }; /* of activations, in experts: what waking another member has to be worth */
+
 struct expert_job {
 	const struct ds_cpu *cpu;
 	const struct ds_expert_matmul *op;
@@ -13,7 +15,31 @@ struct expert_job {
 	const uint32_t *first;	/* [n_experts + 1]: where the pairs of an expert begin */
 	const uint32_t *active; /* experts that have pairs */
 	size_t chunk, n_chunks; /* rows of a chunk, chunks of an expert */
+	void *codes;		/* of all pairs in that order, if the product goes by tiles */
 };
+
+/* The rows that chose @expert, and its matrix. */
+static struct ds_product product_of(const struct expert_job *job, uint32_t expert)
+{
+	const struct ds_expert_matmul *op = job->op;
+	struct ds_product p = {
+		.y = op->y,
+		.x = op->x,
+		.y_stride = op->w->rows,
+		.x_stride = op->w->cols,
+		.w = ds_weight_matrix(op->w, expert),
+		.dtype = op->w->dtype,
+		.layout = op->w->layout,
+		.cols = op->w->cols,
+		.pairs = job->pairs + job->first[expert],
+		.divisor = op->shared_input ? op->k : 1,
+		.n = job->first[expert + 1] - job->first[expert],
+	};
+
+	if (job->codes)
+		p.codes = (char *)job->codes + job->first[expert] * ds_codes_size(p.cols);
+	return p;
+}
 
 /* Piece i is chunk i % n_chunks of the expert active[i / n_chunks]. */
 static void expert_pieces(void *arg, size_t begin, size_t end, unsigned member)
@@ -24,21 +50,22 @@ static void expert_pieces(void *arg, size_t begin, size_t end, unsigned member)
 	for (size_t i = begin; i < end; i++) {
 		uint32_t expert = job->active[i / job->n_chunks];
 		size_t row = i % job->n_chunks * job->chunk;
-		struct ds_product p = {
-			.y = op->y,
-			.x = op->x,
-			.y_stride = op->w->rows,
-			.x_stride = op->w->cols,
-			.w = ds_weight_matrix(op->w, expert),
-			.dtype = op->w->dtype,
-			.cols = op->w->cols,
-			.pairs = job->pairs + job->first[expert],
-			.divisor = op->shared_input ? op->k : 1,
-			.n = job->first[expert + 1] - job->first[expert],
-		};
+		struct ds_product p = product_of(job, expert);
 
 		ds_product_rows(job->cpu, &p, row, row + job->chunk < op->w->rows ? row + job->chunk : op->w->rows,
 				member);
+	}
+}
+
+/* Piece i is the activations of the expert active[i]. */
+static void quantize_pieces(void *arg, size_t begin, size_t end, unsigned member)
+{
+	const struct expert_job *job = arg;
+
+	for (size_t i = begin; i < end; i++) {
+		struct ds_product p = product_of(job, job->active[i]);
+
+		ds_tiles_quantize(job->cpu, &p, 0, ds_tiles_count(job->cpu, p.n));
 	}
 }
 
@@ -95,6 +122,12 @@ void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *op)
 	job.active = cpu->pairs + n + n_experts + 1;
 	job.chunk = ds_product_chunk(cpu, op->w, n_active, (uint32_t)(n / n_active));
 	job.n_chunks = (op->w->rows + job.chunk - 1) / job.chunk;
+	if (ds_tiles_take(cpu, op->w, n / n_active)) {
+		if (!ds_cpu_reserve_codes(cpu, n, op->w->cols))
+			return;
+		job.codes = cpu->codes;
+		ds_team_run(cpu->team, n_active, QUANTIZE_COLS / op->w->cols + 1, quantize_pieces, &job);
+	}
 	ds_team_run(cpu->team, n_active * job.n_chunks, 1, expert_pieces, &job);
 }
 

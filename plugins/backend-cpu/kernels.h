@@ -1,11 +1,14 @@
 /* kernels.h - the inner loops, on one thread, in as many variants as there are instruction sets.
  *
  * The portable set is complete and is the definition of right; each instruction set replaces what it does better.
- * Arithmetic is float32 whatever the weights are stored in, for both precisions: DS_PRECISION_FAST may use narrower
- * units where a kernel for them exists. Nothing needs an alignment but that of its element or block. */
+ * Arithmetic here is float32 whatever the weights are stored in: all of DS_PRECISION_EXACT, and what is no matrix product in
+ * DS_PRECISION_FAST, whose products go by tiles.h where there is a kernel for them. Nothing needs an alignment but that of
+ * its element or block. */
 #pragma once
 
 #include <deepseekd/model.h>
+
+#include "tiles.h"
 
 enum {
 	DS_KERNEL_DTYPES = DS_N_DTYPES, /* tables are indexed by enum ds_dtype */
@@ -67,28 +70,31 @@ struct ds_kernels {
 	void (*rotate)(float *x, const float *turn, size_t n);
 	/* (x[i], x[n + i]) turned by the angle whose cosine and sine are turn[i], turn[n + i]; @n pairs. */
 	void (*rotate_halves)(float *x, const float *turn, size_t n);
+
+	struct ds_tiles tiles;
 };
 
-/* In the order of what they replace; a CPU that has one has those before it. */
+/* Each has what those before it in its family have; the later, the better. */
 enum ds_isa {
 	DS_ISA_PORTABLE,
-#if defined(__x86_64__)
-	DS_ISA_AVX2,   /* and FMA and F16C */
-	DS_ISA_AVX512, /* F, BW, DQ, VL */
-#elif defined(__aarch64__)
-	DS_ISA_NEON, /* every CPU of this kind has it */
-#endif
+	DS_ISA_NEON,	    /* what every 64-bit ARM has */
+	DS_ISA_AVX2,	    /* and FMA and F16C */
+	DS_ISA_AVX2_VNNI,   /* AVX-VNNI */
+	DS_ISA_AVX512,	    /* F, BW, DQ, VL; it does without AVX-VNNI */
+	DS_ISA_AVX512_VNNI,
+	DS_ISA_AVX512_BF16,
 	DS_ISA_COUNT,
 };
 
-/* The best that this CPU has and this build knows. */
+/* The best that this CPU has and this build knows, and whether it has another. */
 enum ds_isa ds_isa_detect(void);
+bool ds_isa_has(enum ds_isa isa);
 const char *ds_isa_name(enum ds_isa isa);
 
 void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
 
 void ds_kernels_init_portable(struct ds_kernels *k);
 void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
+void ds_kernels_init_neon(struct ds_kernels *k);
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
-void ds_kernels_init_neon(struct ds_kernels *k);

@@ -4,8 +4,13 @@
 # The kernels' tests are built of these alone too.
 backend_cpu_kernels = \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
-	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c
+	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
+	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
+	plugins/backend-cpu/tiles-portable.c plugins/backend-cpu/tiles.h \
+	plugins/backend-cpu/tiles-simd.h plugins/backend-cpu/tiles-unpack.h
 backend_cpu_neon = plugins/backend-cpu/kernels-neon.c $(kernels_simd_headers)
+kernels_simd_headers = \
+	plugins/backend-cpu/kernels-blocks.h plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
 
 noinst_LIBRARIES += plugins/backend-cpu/libbackend-cpu.a
 plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
@@ -19,26 +24,38 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
+	plugins/backend-cpu/tiles.c \
 	plugins/backend-cpu/vectors.c
 plugins_backend_cpu_libbackend_cpu_a_CPPFLAGS = $(plugin_cppflags) $(OPENBLAS_CFLAGS)
 plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
 
 backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
-kernels_simd_headers = \
-	plugins/backend-cpu/kernels-blocks.h plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
 
 if X86_64
+avx512_cflags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
 plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx2.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h
+	plugins/backend-cpu/kernels-avx2.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h \
+	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h
 plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
 plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
 	plugins/backend-cpu/kernels-avx512.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) \
-	-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
-backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
+plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
+noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a \
+	plugins/backend-cpu/libtiles-bf16.a
+plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
+plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
+plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c
+plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
+plugins_backend_cpu_libtiles_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c
+plugins_backend_cpu_libtiles_bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
+backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
+	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libtiles-bf16.a
 endif
 
 if AARCH64

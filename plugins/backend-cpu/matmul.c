@@ -11,35 +11,15 @@
 enum {
 	CHUNK_BYTES = 128 * 1024, /* of weights: long against taking a chunk, short against a step */
 	CHUNKS_A_MEMBER = 4, /* so that a slow core leaves its share to others */
+	QUANTIZE_COLS = 16384, /* of activations, in tiles: what waking another member has to be worth */
 	GEMM_MIN_ROWS = 128, /* of weights: for less, sgemm spends its time on copying the activations */
 };
-
-static size_t row_of(const struct ds_product *p, size_t i)
-{
-	return p->pairs ? p->pairs[i] : i;
-}
-
-static const float *x_row(const struct ds_product *p, size_t i)
-{
-	return p->x + row_of(p, i) / p->divisor * p->x_stride;
-}
-
-static float *y_row(const struct ds_product *p, size_t i)
-{
-	return p->y + row_of(p, i) * p->y_stride;
-}
-
-/* @col is the first of a block. */
-static const void *w_row(const struct ds_product *p, size_t r, size_t col)
-{
-	return (const char *)p->w + r * ds_row_size(p->dtype, p->cols) + ds_row_size(p->dtype, col);
-}
 
 static void few_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
 	for (size_t done = 0; done < p->n; done += DS_KERNEL_ROWS) {
 		struct ds_matvec op = {
-			.w = w_row(p, first, 0),
+			.w = ds_product_w(p, first, 0),
 			.rows = last - first,
 			.cols = p->cols,
 			.pitch = p->cols,
@@ -48,8 +28,8 @@ static void few_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		};
 
 		for (unsigned i = 0; i < op.n; i++) {
-			op.y[i] = y_row(p, done + i) + first;
-			op.x[i] = x_row(p, done + i);
+			op.y[i] = ds_product_y(p, done + i) + first;
+			op.x[i] = ds_product_x(p, done + i);
 		}
 		cpu->kernels.matvec[p->dtype](&op);
 	}
@@ -69,10 +49,10 @@ static const float *weight_panel(const struct ds_cpu *cpu, const struct ds_produ
 {
 	if (p->dtype == DS_DTYPE_F32) {
 		*stride = p->cols;
-		return w_row(p, first, col);
+		return ds_product_w(p, first, col);
 	}
 	for (size_t r = 0; r < n_rows; r++)
-		cpu->kernels.widen[p->dtype](panel + r * n_cols, w_row(p, first + r, col), n_cols);
+		cpu->kernels.widen[p->dtype](panel + r * n_cols, ds_product_w(p, first + r, col), n_cols);
 	*stride = n_cols;
 	return panel;
 }
@@ -103,11 +83,11 @@ static void many_pairs(const struct ds_cpu *cpu, const struct ds_product *p, siz
 			const float *w = weight_panel(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
 
 			for (size_t i = 0; i < m; i++)
-				memcpy(x + i * n_cols, x_row(p, done + i) + col, n_cols * sizeof(*x));
+				memcpy(x + i * n_cols, ds_product_x(p, done + i) + col, n_cols * sizeof(*x));
 			gemm(y, n_rows, x, n_cols, w, stride, m, n_rows, n_cols, col > 0);
 		}
 		for (size_t i = 0; i < m; i++)
-			memcpy(y_row(p, done + i) + first, y + i * n_rows, n_rows * sizeof(*y));
+			memcpy(ds_product_y(p, done + i) + first, y + i * n_rows, n_rows * sizeof(*y));
 	}
 }
 
@@ -115,6 +95,10 @@ void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_
 {
 	float *scratch = ds_cpu_scratch(cpu, member);
 
+	if (p->codes) {
+		ds_tiles_rows(cpu, p, first, last, member);
+		return;
+	}
 	if (p->n < cpu->kernels.gemm_min) {
 		few_rows(cpu, p, first, last);
 		return;
@@ -132,14 +116,31 @@ void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_
 size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n)
 {
 	size_t row_size = ds_row_size(w->dtype, w->cols) + 1;
-	bool many = n >= cpu->kernels.gemm_min;
+	bool tiles = ds_tiles_take(cpu, w, n), many = !tiles && n >= cpu->kernels.gemm_min;
 	size_t most = many ? DS_PANEL_ROWS : CHUNK_BYTES / row_size;
-	size_t least = many ? GEMM_MIN_ROWS : DS_KERNEL_ROWS;
+	size_t unit = tiles ? DS_TILE_PANELS * DS_PANEL : DS_KERNEL_ROWS; /* kernels take several rows at once */
+	size_t least = many ? GEMM_MIN_ROWS : unit;
 	size_t share = w->rows * n_matrices / (CHUNKS_A_MEMBER * ds_team_size(cpu->team));
 	size_t chunk = share < most ? share : most;
 
-	/* Kernels take several rows at once. */
-	return chunk < least ? least : chunk - chunk % DS_KERNEL_ROWS;
+	return chunk < least ? least : chunk - chunk % unit;
+}
+
+bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols)
+{
+	size_t size = n * ds_codes_size(cols);
+	void *codes;
+
+	if (size <= cpu->codes_size)
+		return true;
+	if (posix_memalign(&codes, 64, size)) {
+		cpu->failed = -ENOMEM;
+		return false;
+	}
+	free(cpu->codes);
+	cpu->codes = codes;
+	cpu->codes_size = size;
+	return true;
 }
 
 struct matmul_job {
@@ -148,7 +149,20 @@ struct matmul_job {
 	struct ds_product product; /* of matrix 0 */
 	size_t x_matrix, y_matrix; /* elements from one matrix's activations to the next one's */
 	size_t chunk, n_chunks;	   /* rows of a chunk, chunks of a matrix */
+	size_t n_tiles;		   /* of activations, of a matrix */
 };
+
+static struct ds_product product_of(const struct matmul_job *job, size_t matrix)
+{
+	struct ds_product p = job->product;
+
+	p.w = ds_weight_matrix(job->w, matrix);
+	p.x += matrix * job->x_matrix;
+	p.y += matrix * job->y_matrix;
+	if (p.codes)
+		p.codes = (char *)p.codes + matrix * p.n * ds_codes_size(p.cols);
+	return p;
+}
 
 /* Piece i is chunk i % n_chunks of matrix i / n_chunks. */
 static void matmul_pieces(void *arg, size_t first, size_t last, unsigned member)
@@ -157,26 +171,47 @@ static void matmul_pieces(void *arg, size_t first, size_t last, unsigned member)
 
 	for (size_t i = first; i < last; i++) {
 		size_t matrix = i / job->n_chunks, row = i % job->n_chunks * job->chunk;
-		struct ds_product p = job->product;
+		struct ds_product p = product_of(job, matrix);
 
-		p.w = ds_weight_matrix(job->w, matrix);
-		p.x += matrix * job->x_matrix;
-		p.y += matrix * job->y_matrix;
 		ds_product_rows(job->cpu, &p, row, row + job->chunk < job->w->rows ? row + job->chunk : job->w->rows,
 				member);
 	}
 }
 
+/* Piece i is tile i % n_tiles of the activations of matrix i / n_tiles. */
+static void quantize_pieces(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct matmul_job *job = arg;
+
+	for (size_t i = first; i < last; i++) {
+		struct ds_product p = product_of(job, i / job->n_tiles);
+
+		ds_tiles_quantize(job->cpu, &p, i % job->n_tiles, i % job->n_tiles + 1);
+	}
+}
+
 static void run_matmul(struct ds_cpu *cpu, struct matmul_job *job)
 {
+	size_t n = job->product.n;
+
 	job->cpu = cpu;
 	job->product.dtype = job->w->dtype;
+	job->product.layout = job->w->layout;
 	job->product.cols = job->w->cols;
 	job->product.divisor = 1;
 	job->chunk = ds_product_chunk(cpu, job->w, job->w->n_experts, job->product.n);
 	job->n_chunks = (job->w->rows + job->chunk - 1) / job->chunk;
-	if (job->product.n)
-		ds_team_run(cpu->team, job->n_chunks * job->w->n_experts, 1, matmul_pieces, job);
+	if (n == 0)
+		return;
+	if (ds_tiles_take(cpu, job->w, n)) {
+		if (!ds_cpu_reserve_codes(cpu, n * job->w->n_experts, job->w->cols))
+			return;
+		job->product.codes = cpu->codes;
+		job->n_tiles = ds_tiles_count(cpu, n);
+		ds_team_run(cpu->team, job->n_tiles * job->w->n_experts, QUANTIZE_COLS / job->w->cols + 1,
+			    quantize_pieces, job);
+	}
+	ds_team_run(cpu->team, job->n_chunks * job->w->n_experts, 1, matmul_pieces, job);
 }
 
 void ds_cpu_matmul(void *self, const struct ds_matmul *op)

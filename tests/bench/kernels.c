@@ -135,8 +135,8 @@ int main(int argc, char **argv)
 		bench_kernels(argc > 2 ? argv[2] : "");
 		return 0;
 	}
-	for (enum ds_isa isa = DS_ISA_PORTABLE; isa <= ds_isa_detect(); isa++) {
-		if (argc > 1 && strcmp(argv[1], ds_isa_name(isa)) != 0)
+	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
+		if (!ds_isa_has(isa) || (argc > 1 && strcmp(argv[1], ds_isa_name(isa)) != 0))
 			continue;
 		found++;
 		for (size_t i = 0; i < DS_ARRAY_SIZE(all); i++)

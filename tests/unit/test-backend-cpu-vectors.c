@@ -19,9 +19,11 @@ static void the_vectors_of_the_plugin_pass(void **state)
 	struct ds_error err = {""};
 
 	assert_int_equal(ds_plugin_check(&ds_plugin, "backend-cpu", &err), 0);
-	for (int isa = DS_ISA_PORTABLE; isa <= (int)ds_isa_detect(); isa++) {
+	for (int isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
 		size_t n, n_passed;
 
+		if (!ds_isa_has((enum ds_isa)isa))
+			continue;
 		setenv("DEEPSEEKD_CPU", ds_isa_name((enum ds_isa)isa), 1);
 		if (ds_vectors_run(&ds_plugin, ds_plugins_host(), &n, &n_passed, &err) != 0)
 			fail_msg("%s: %s", ds_isa_name((enum ds_isa)isa), err.text);

@@ -1,0 +1,41 @@
+/* panels.h - layout 1: how weights are stored for fast arithmetic, 16 rows interleaved.
+ *
+ * A panel is 16 rows. Of every block along the columns, the 16 rows' blocks stand side by side in units of 4 bytes: unit u
+ * of row r is the 32-bit word u * 16 + r, so that one load brings the same elements of 16 rows, each row in a lane of its
+ * own, in the nibbles and bits that the checkpoint has. Where the size of a block is no multiple of 4, its scale (the head)
+ * is kept apart, at the start of the panel: heads [n_blocks][16], then the words [n_blocks][n_units][16]. Both parts start
+ * at multiples of 64 bytes. Rows that the last panel lacks are zeros. For BF16 the pair of elements is the unit.
+ *
+ * No instruction set shows in it; what a kernel does with a word is in tiles-unpack.h. */
+#pragma once
+
+#include <deepseekd/model.h>
+
+enum {
+	DS_LAYOUT_ROWS = 0, /* as in the checkpoint */
+	DS_LAYOUT_PANELS = 1,
+	DS_PANEL = 16, /* rows */
+};
+
+/* Where things are in the panels of a type. */
+struct ds_panel_format {
+	uint32_t block, size;	/* elements and bytes of a block; of BF16 a pair of elements */
+	uint32_t head, head_size; /* where in a block, and how many bytes, 0 to 2, are kept apart */
+	uint32_t body;		  /* where in a block the units begin */
+	uint32_t n_units;
+};
+
+/* Types that may be stored so: BF16 and the quantised blocks but FP8. */
+bool ds_panel_has(enum ds_dtype dtype);
+
+struct ds_panel_format ds_panel_format(enum ds_dtype dtype);
+
+/* Bytes of a panel of @cols columns, and of its heads. */
+size_t ds_panel_size(enum ds_dtype dtype, size_t cols);
+size_t ds_panel_heads_size(const struct ds_panel_format *format, size_t cols);
+
+/* One panel from @n_rows (1 to 16) rows of the checkpoint, @pitch bytes apart: the @cols columns from the start of @src. */
+void ds_panel_pack(enum ds_dtype dtype, size_t cols, size_t n_rows, const void *src, size_t pitch, void *dst);
+
+/* Block @block of row @row (0 to 15) as in the checkpoint, into @dst (a block's size). */
+void ds_panel_block(enum ds_dtype dtype, size_t cols, const void *panel, size_t row, size_t block, void *dst);

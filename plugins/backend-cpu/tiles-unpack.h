@@ -1,0 +1,277 @@
+/* tiles-unpack.h - from the panels of each type to tiles, LANES rows at a time.
+ *
+ * Included by tiles-simd.h after the functions of an instruction set: ivec is LANES 32-bit words, a row's in each; fvec
+ * LANES floats. What the bits mean is defined in quants.h; every scale is rounded there and here the same. */
+
+/* Where the words of a block are, for the rows of one vector. */
+struct source {
+	const uint8_t *heads; /* of the rows of this vector */
+	const uint8_t *words;
+};
+
+static ALWAYS_INLINE ivec word(const uint8_t *words, unsigned u)
+{
+	return iv_load(words + u * 64);
+}
+
+static ALWAYS_INLINE void put(uint8_t *codes, unsigned k4, ivec v)
+{
+	iv_store(codes + k4 * 64, v);
+}
+
+static ALWAYS_INLINE ivec low_nibbles(ivec v)
+{
+	return iv_and(v, iv_set8(0x0f));
+}
+
+static ALWAYS_INLINE ivec high_nibbles(ivec v)
+{
+	return iv_and(iv_shr(v, 4), iv_set8(0x0f));
+}
+
+/* Byte @j of every word, as a float. */
+static ALWAYS_INLINE fvec byte_to_float(ivec v, unsigned j)
+{
+	return fv_of_int(iv_and(iv_shr(v, 8 * j), iv_set32(0xff)));
+}
+
+/* Bits 0 to 3 of every word as the fifth bits of its four bytes. */
+static ALWAYS_INLINE ivec fifth_bits(ivec v)
+{
+	v = iv_and(v, iv_set32(15));
+	v = iv_or(iv_or(v, iv_shl(v, 7)), iv_or(iv_shl(v, 14), iv_shl(v, 21)));
+	return iv_shl(iv_and(v, iv_set8(1)), 4);
+}
+
+/* Scales and minimums of groups 0 to 3 and 4 to 7 of Q4_K and Q5_K, a byte each: ds_scale_min_k4(). */
+static ALWAYS_INLINE void scales_k4(const uint8_t *words, float *scales, float *mins)
+{
+	ivec s0 = word(words, 1), s1 = word(words, 2), s2 = word(words, 3), d = word(words, 0);
+	ivec six = iv_set8(0x3f), high = iv_set8(0x30);
+	ivec scale[2] = {iv_and(s0, six), iv_or(low_nibbles(s2), iv_and(iv_shr(s0, 2), high))};
+	ivec min[2] = {iv_and(s1, six), iv_or(high_nibbles(s2), iv_and(iv_shr(s1, 2), high))};
+	fvec d_scale = fv_of_half(d), d_min = fv_of_half(iv_shr(d, 16));
+
+	UNROLL
+	for (unsigned g = 0; g < 8; g++) {
+		fv_store(scales + g * DS_PANEL, fv_mul(d_scale, byte_to_float(scale[g / 4], g % 4)));
+		fv_store(mins + g * DS_PANEL, fv_mul(d_min, byte_to_float(min[g / 4], g % 4)));
+	}
+}
+
+static ALWAYS_INLINE void unpack_q4_k(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	scales_k4(s.words, scales, mins);
+	UNROLL
+	for (unsigned u = 0; u < 32; u++) {
+		ivec q = word(s.words, 4 + u);
+
+		put(codes, u / 8 * 16 + u % 8, low_nibbles(q));
+		put(codes, u / 8 * 16 + 8 + u % 8, high_nibbles(q));
+	}
+}
+
+static ALWAYS_INLINE void unpack_q5_k(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	scales_k4(s.words, scales, mins);
+	for (unsigned u = 0; u < 8; u++) {
+		ivec fifth = word(s.words, 4 + u), one = iv_set8(1);
+
+		UNROLL
+		for (unsigned i = 0; i < 4; i++) {
+			ivec q = word(s.words, 12 + 8 * i + u);
+			ivec a = iv_and(iv_shr(fifth, 2 * i), one), b = iv_and(iv_shr(fifth, 2 * i + 1), one);
+
+			put(codes, 16 * i + u, iv_or(low_nibbles(q), iv_shl(a, 4)));
+			put(codes, 16 * i + 8 + u, iv_or(high_nibbles(q), iv_shl(b, 4)));
+		}
+	}
+}
+
+static ALWAYS_INLINE void unpack_q6_k(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fvec d = fv_load_half((const uint16_t *)s.heads);
+	ivec two = iv_set8(0x30);
+
+	UNROLL
+	for (unsigned i = 0; i < 16; i++) {
+		ivec v = iv_sar(iv_shl(word(s.words, 48 + i / 4), 24 - 8 * (i % 4)), 24);
+
+		fv_store(scales + i * DS_PANEL, fv_mul(d, fv_of_int(v)));
+	}
+	for (unsigned h = 0; h < 2; h++) {
+		UNROLL
+		for (unsigned u = 0; u < 8; u++) {
+			ivec a = word(s.words, 16 * h + u), b = word(s.words, 16 * h + 8 + u);
+			ivec high = word(s.words, 32 + 8 * h + u);
+
+			put(codes, 32 * h + u, iv_or(low_nibbles(a), iv_and(iv_shl(high, 4), two)));
+			put(codes, 32 * h + 8 + u, iv_or(low_nibbles(b), iv_and(iv_shl(high, 2), two)));
+			put(codes, 32 * h + 16 + u, iv_or(high_nibbles(a), iv_and(high, two)));
+			put(codes, 32 * h + 24 + u, iv_or(high_nibbles(b), iv_and(iv_shr(high, 2), two)));
+		}
+	}
+}
+
+static ALWAYS_INLINE void unpack_q2_k(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	ivec both = word(s.words, 20);
+	fvec d = fv_of_half(both), d_min = fv_of_half(iv_shr(both, 16));
+
+	UNROLL
+	for (unsigned i = 0; i < 16; i++) {
+		ivec v = word(s.words, i / 4);
+
+		fv_store(scales + i * DS_PANEL, fv_mul(d, byte_to_float(low_nibbles(v), i % 4)));
+		fv_store(mins + i * DS_PANEL, fv_mul(d_min, byte_to_float(high_nibbles(v), i % 4)));
+	}
+	UNROLL
+	for (unsigned u = 0; u < 16; u++) {
+		ivec q = word(s.words, 4 + u);
+
+		UNROLL
+		for (unsigned i = 0; i < 4; i++)
+			put(codes, u / 8 * 32 + 8 * i + u % 8, iv_and(iv_shr(q, 2 * i), iv_set8(3)));
+	}
+}
+
+static ALWAYS_INLINE void unpack_q3_k(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fvec d = fv_load_half((const uint16_t *)s.heads);
+	ivec high = word(s.words, 26);
+
+	UNROLL
+	for (unsigned i = 0; i < 4; i++) {
+		ivec low = word(s.words, 24 + i % 2);
+		ivec v = iv_or(i < 2 ? low_nibbles(low) : high_nibbles(low),
+			       iv_shl(iv_and(iv_shr(high, 2 * i), iv_set8(3)), 4));
+
+		UNROLL
+		for (unsigned j = 0; j < 4; j++)
+			fv_store(scales + (4 * i + j) * DS_PANEL,
+				 fv_mul(d, fv_sub(byte_to_float(v, j), fv_set(32))));
+	}
+	for (unsigned h = 0; h < 2; h++) {
+		UNROLL
+		for (unsigned u = 0; u < 8; u++) {
+			ivec q = word(s.words, 8 + 8 * h + u), mask = iv_shr(word(s.words, u), 4 * h);
+
+			UNROLL
+			for (unsigned i = 0; i < 4; i++) {
+				ivec third = iv_shl(iv_and(iv_shr(mask, i), iv_set8(1)), 2);
+
+				put(codes, 32 * h + 8 * i + u, iv_or(iv_and(iv_shr(q, 2 * i), iv_set8(3)), third));
+			}
+		}
+	}
+}
+
+static ALWAYS_INLINE void unpack_q8_0(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fv_store(scales, fv_load_half((const uint16_t *)s.heads));
+	UNROLL
+	for (unsigned u = 0; u < 8; u++)
+		put(codes, u, iv_of_signed(word(s.words, u)));
+}
+
+static ALWAYS_INLINE void unpack_q4_0(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fv_store(scales, fv_load_half((const uint16_t *)s.heads));
+	UNROLL
+	for (unsigned u = 0; u < 4; u++) {
+		ivec q = word(s.words, u);
+
+		put(codes, u, low_nibbles(q));
+		put(codes, 4 + u, high_nibbles(q));
+	}
+}
+
+/* The first word holds the scale and, as a value to add, the minimum. */
+static ALWAYS_INLINE void scale_and_sum(const uint8_t *words, float *scales, float *mins)
+{
+	ivec both = word(words, 0);
+
+	fv_store(scales, fv_of_half(both));
+	fv_store(mins, fv_sub(fv_set(0), fv_of_half(iv_shr(both, 16))));
+}
+
+static ALWAYS_INLINE void unpack_q4_1(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	scale_and_sum(s.words, scales, mins);
+	UNROLL
+	for (unsigned u = 0; u < 4; u++) {
+		ivec q = word(s.words, 1 + u);
+
+		put(codes, u, low_nibbles(q));
+		put(codes, 4 + u, high_nibbles(q));
+	}
+}
+
+/* Five bits: the word of fifth bits, then four of nibbles. */
+static ALWAYS_INLINE void five_bits(const uint8_t *words, uint8_t *codes)
+{
+	ivec fifth = word(words, 0);
+
+	UNROLL
+	for (unsigned u = 0; u < 4; u++) {
+		ivec q = word(words, 1 + u);
+
+		put(codes, u, iv_or(low_nibbles(q), fifth_bits(iv_shr(fifth, 4 * u))));
+		put(codes, 4 + u, iv_or(high_nibbles(q), fifth_bits(iv_shr(fifth, 16 + 4 * u))));
+	}
+}
+
+static ALWAYS_INLINE void unpack_q5_0(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fv_store(scales, fv_load_half((const uint16_t *)s.heads));
+	five_bits(s.words, codes);
+}
+
+static ALWAYS_INLINE void unpack_q5_1(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	scale_and_sum(s.words, scales, mins);
+	five_bits(s.words + 64, codes);
+}
+
+/* Four words of nibbles that stand for the values of a table. */
+static ALWAYS_INLINE void look_up(const uint8_t *words, uint8_t *codes, const int8_t *values)
+{
+	UNROLL
+	for (unsigned u = 0; u < 4; u++) {
+		ivec q = word(words, u);
+
+		put(codes, u, iv_of_signed(iv_look_up(values, low_nibbles(q))));
+		put(codes, 4 + u, iv_of_signed(iv_look_up(values, high_nibbles(q))));
+	}
+}
+
+static _Alignas(16) const int8_t iq4_values[16] = DS_IQ4_VALUES;
+static _Alignas(16) const int8_t mxfp4_values[16] = DS_MXFP4_VALUES;
+
+static ALWAYS_INLINE void unpack_iq4_nl(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	fv_store(scales, fv_load_half((const uint16_t *)s.heads));
+	look_up(s.words, codes, iq4_values);
+}
+
+static ALWAYS_INLINE void unpack_iq4_xs(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	ivec first = word(s.words, 0), high = iv_shr(first, 16), low = word(s.words, 1);
+	fvec d = fv_of_half(first);
+
+	UNROLL
+	for (unsigned g = 0; g < 8; g++) {
+		ivec v = iv_or(iv_and(iv_shr(low, 4 * g), iv_set32(15)),
+			       iv_shl(iv_and(iv_shr(high, 2 * g), iv_set32(3)), 4));
+
+		fv_store(scales + g * DS_PANEL, fv_mul(d, fv_sub(fv_of_int(v), fv_set(32))));
+		look_up(s.words + (2 + 4 * g) * 64, codes + g * 8 * 64, iq4_values);
+	}
+}
+
+static ALWAYS_INLINE void unpack_mxfp4(struct source s, uint8_t *codes, float *scales, float *mins)
+{
+	for (unsigned r = 0; r < LANES; r++)
+		scales[r] = ds_e8m0_half_to_f32(s.heads[r]);
+	look_up(s.words, codes, mxfp4_values);
+}

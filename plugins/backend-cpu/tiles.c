@@ -1,0 +1,182 @@
+/* tiles.c - the product of rows of weights and rows of activations by tiles, on one thread; see tiles.h.
+ *
+ * Two panels of weights are brought to bytes a few hundred columns at a time, and every tile of activations is multiplied
+ * with them while they are in the cache. With few rows of activations the weights come from memory as fast as it gives
+ * them, the next ones during the products; with many, unpacking them is soon forgotten. BF16 needs no unpacking: its panels
+ * are tiles. Weights that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
+#include "tiles.h"
+
+#include <string.h>
+
+#include "cpu.h"
+
+enum {
+	FEW_COLS = 256, /* of a step when memory is the limit: so little that its lines arrive in time */
+	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
+};
+
+/* What a member keeps in its scratch. */
+struct tile_scratch {
+	struct ds_tile tile[DS_TILE_PANELS];
+	_Alignas(64) uint8_t panels[DS_TILE_PANELS][DS_TILE_COLS * DS_PANEL * 2 + 4096]; /* BF16 is the widest */
+	float row[DS_TILE_COLS];
+};
+
+_Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
+
+/* Types whose values are floats are multiplied as BF16. */
+static enum ds_tile_kind kind_of(enum ds_dtype dtype)
+{
+	enum ds_tile_kind kind = ds_tile_type(dtype).kind;
+
+	return kind != DS_TILE_NONE ? kind : dtype == DS_DTYPE_F32 ? DS_TILE_NONE : DS_TILE_BF16;
+}
+
+bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n)
+{
+	if (w->layout == DS_LAYOUT_PANELS)
+		return true;
+	return w->fast && n >= ROWS_MIN && w->cols % DS_TILE_GROUP == 0 &&
+	       cpu->kernels.tiles.product[kind_of(w->dtype)];
+}
+
+size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
+{
+	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
+}
+
+/* The codes of the rows from @i on, of product @p. */
+static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t i)
+{
+	size_t left = p->n - i;
+	uint32_t n = left < cpu->kernels.tiles.width ? (uint32_t)left : cpu->kernels.tiles.width;
+
+	return ds_codes_at((char *)p->codes + i * ds_codes_size(p->cols), p->cols, n);
+}
+
+void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	struct ds_tile_type type = ds_tile_type(p->dtype);
+
+	type.kind = kind_of(p->dtype);
+	for (size_t t = first; t < last; t++) {
+		struct ds_codes codes = codes_of(cpu, p, t * tiles->width);
+		const float *x[DS_TILE_WIDTH];
+
+		for (uint32_t i = 0; i < codes.n; i++)
+			x[i] = ds_product_x(p, t * tiles->width + i);
+		if (type.kind == DS_TILE_BF16)
+			tiles->narrow(&codes, x, p->cols);
+		else
+			tiles->quantize(&codes, x, p->cols, type);
+	}
+}
+
+/* A float type's rows as pairs of BF16: what a panel of BF16 is. */
+static void pack_floats(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
+			size_t cols, float *wide, uint8_t *panel)
+{
+	uint32_t *pairs = (uint32_t *)panel;
+
+	memset(panel, 0, cols * DS_PANEL * sizeof(uint16_t));
+	for (size_t r = 0; r < n_rows; r++) {
+		uint16_t narrow[DS_TILE_COLS];
+
+		cpu->kernels.widen[p->dtype](wide, ds_product_w(p, row + r, col), cols);
+		cpu->kernels.narrow[DS_DTYPE_BF16](narrow, wide, cols);
+		for (size_t c = 0; c < cols / 2; c++)
+			memcpy(&pairs[c * DS_PANEL + r], &narrow[2 * c], sizeof(*pairs));
+	}
+}
+
+/* The @cols columns from @col of the panel that begins with row @row as a panel of their own: where it is, and at what
+ * block of it they begin; *@panel_cols is how many columns that panel has. */
+static const void *panel_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
+			    size_t cols, struct tile_scratch *scratch, unsigned which, size_t *panel_cols)
+{
+	uint8_t *panel = scratch->panels[which];
+
+	*panel_cols = cols;
+	if (p->layout == DS_LAYOUT_PANELS) {
+		*panel_cols = p->cols;
+		return (const char *)p->w + row / DS_PANEL * ds_panel_size(p->dtype, p->cols);
+	}
+	if (n_rows > DS_PANEL)
+		n_rows = DS_PANEL;
+	if (ds_panel_has(p->dtype))
+		ds_panel_pack(p->dtype, cols, n_rows, ds_product_w(p, row, col), ds_row_size(p->dtype, p->cols), panel);
+	else
+		pack_floats(cpu, p, row, n_rows, col, cols, scratch->row, panel);
+	return panel;
+}
+
+/* The tiles of the panels that begin with row @row, of @n_rows rows in all, from column @col on. Panels beyond the last are
+ * not unpacked: what the tile holds for them is computed and not stored. */
+static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
+		      size_t cols, struct tile_scratch *scratch, struct ds_tile_product *op)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	struct ds_panel_format f;
+
+	for (unsigned i = 0; i < tiles->panels && i * DS_PANEL < n_rows; i++) {
+		size_t panel_cols, begin;
+		const void *panel = panel_of(cpu, p, row + i * DS_PANEL, n_rows - i * DS_PANEL, col, cols, scratch, i,
+					     &panel_cols);
+
+		begin = panel_cols == cols ? 0 : col;
+		if (kind_of(p->dtype) == DS_TILE_BF16) {
+			op->panels[i] = (const char *)panel + begin * DS_PANEL * sizeof(uint16_t);
+			continue;
+		}
+		f = ds_panel_format(p->dtype);
+		tiles->unpack[p->dtype](&scratch->tile[i], panel, panel_cols, begin / f.block, cols / f.block);
+	}
+	if (n_rows <= DS_PANEL)
+		op->panels[1] = op->panels[0];
+}
+
+/* One step of columns: every tile of activations times the tile of weights. */
+static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, struct ds_tile_product *op)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	size_t step = op->next_step;
+
+	for (size_t i = 0; i < p->n; i += tiles->width) {
+		op->codes = codes_of(cpu, p, i);
+		for (uint32_t j = 0; j < op->codes.n; j++)
+			op->y[j] = ds_product_y(p, i + j) + row;
+		op->next_step = i == 0 ? step : 0;
+		tiles->product[kind_of(p->dtype)](op);
+	}
+}
+
+void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member)
+{
+	struct tile_scratch *scratch = (struct tile_scratch *)ds_cpu_scratch(cpu, member);
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	size_t tile_rows = tiles->panels * DS_PANEL, panel_size = ds_panel_has(p->dtype) ? ds_panel_size(p->dtype, p->cols) : 0;
+	size_t most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
+
+	for (size_t row = first; row < last; row += tile_rows) {
+		for (size_t col = 0; col < p->cols; col += most) {
+			size_t cols = p->cols - col < most ? p->cols - col : most;
+			struct ds_tile_product op = {
+				.tile = scratch->tile,
+				.col = col,
+				.cols = cols,
+				.n_rows = last - row < tile_rows ? last - row : tile_rows,
+				.add = p->add || col > 0,
+				.next = (const char *)p->w,
+			};
+
+			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
+			if (p->layout == DS_LAYOUT_PANELS && most == FEW_COLS) {
+				op.panel_size = panel_size;
+				op.next_step = panel_size * 4 / p->cols;
+				op.next += (row + tile_rows) / DS_PANEL * panel_size + col / 4 * op.next_step;
+			}
+			multiply(cpu, p, row, &op);
+		}
+	}
+}
