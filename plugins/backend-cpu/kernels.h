@@ -78,6 +78,7 @@ struct ds_kernels {
 enum ds_isa {
 	DS_ISA_PORTABLE,
 	DS_ISA_NEON,	    /* what every 64-bit ARM has */
+	DS_ISA_NEON_DOTPROD,
 	DS_ISA_AVX2,	    /* and FMA and F16C */
 	DS_ISA_AVX2_VNNI,   /* AVX-VNNI */
 	DS_ISA_AVX512,	    /* F, BW, DQ, VL; it does without AVX-VNNI */

@@ -8,7 +8,10 @@ backend_cpu_kernels = \
 	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
 	plugins/backend-cpu/tiles-portable.c plugins/backend-cpu/tiles.h \
 	plugins/backend-cpu/tiles-simd.h plugins/backend-cpu/tiles-unpack.h
-backend_cpu_neon = plugins/backend-cpu/kernels-neon.c $(kernels_simd_headers)
+backend_cpu_neon = plugins/backend-cpu/kernels-neon.c plugins/backend-cpu/tiles-neon.c plugins/backend-cpu/tiles-neon.h \
+	$(kernels_simd_headers)
+backend_cpu_dotprod = plugins/backend-cpu/tiles-neon-dotprod.c
+dotprod_cflags = -march=armv8.2-a+dotprod
 kernels_simd_headers = \
 	plugins/backend-cpu/kernels-blocks.h plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
 
@@ -63,7 +66,11 @@ noinst_LIBRARIES += plugins/backend-cpu/libkernels-neon.a
 plugins_backend_cpu_libkernels_neon_a_SOURCES = $(backend_cpu_neon)
 plugins_backend_cpu_libkernels_neon_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_neon_a_CFLAGS = $(plugin_cflags)
-backend_cpu_libraries += plugins/backend-cpu/libkernels-neon.a
+noinst_LIBRARIES += plugins/backend-cpu/libtiles-neon-dotprod.a
+plugins_backend_cpu_libtiles_neon_dotprod_a_SOURCES = $(backend_cpu_dotprod)
+plugins_backend_cpu_libtiles_neon_dotprod_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libtiles_neon_dotprod_a_CFLAGS = $(plugin_cflags) $(dotprod_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libkernels-neon.a plugins/backend-cpu/libtiles-neon-dotprod.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so

@@ -27,8 +27,7 @@ static void make_half_wild(uint8_t *block, int at)
 		memcpy(block + at, &halves[which], sizeof(halves[which]));
 }
 
-/* One of three blocks holds only zeros beside its scales, which may be the least and the largest. */
-static void make_wild(uint8_t *block, const struct block_type *type)
+void make_wild_block(uint8_t *block, const struct block_type *type)
 {
 	static const float scales[] = {0, -0.0f, 0x1.2p-140f, 0x1p60f, 1};
 
@@ -52,7 +51,7 @@ static uint8_t *blocks(size_t type, size_t n, enum kind kind)
 	for (size_t i = 0; i < n; i++) {
 		fill_block(w + i * size, &block_types[type], kind == KIND_WHOLE, &seed);
 		if (kind == KIND_WILD)
-			make_wild(w + i * size, &block_types[type]);
+			make_wild_block(w + i * size, &block_types[type]);
 	}
 	return w;
 }

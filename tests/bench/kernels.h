@@ -14,7 +14,7 @@ struct kernel_test {
 
 #define KERNEL_TEST(function) {#function, function}
 
-extern const struct kernel_test product_tests[], pass_tests[], block_tests[];
+extern const struct kernel_test product_tests[], pass_tests[], block_tests[], tile_tests[];
 
 /* The definition of right. */
 extern struct ds_kernels portable;
@@ -52,6 +52,10 @@ enum kind {
 };
 
 void fill(float *x, size_t n, enum kind kind, enum ds_dtype dtype);
+
+/* A quantised block (random-blocks.h) with scales that may be the least and the largest; one of three holds else zeros. */
+struct block_type;
+void make_wild_block(uint8_t *block, const struct block_type *type);
 
 /* Whether @got is the sum of @n products that is @want in double precision, where the sum of their magnitudes is @size:
  * to the bit for whole numbers, else by the a-priori bound n * eps * size and what may be lost below the smallest number. */

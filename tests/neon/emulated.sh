@@ -25,6 +25,6 @@ emulated() {
 	rm -f tests/neon/output
 }
 
-emulated max neon
+emulated max neon-dotprod
 emulated cortex-a53 neon neon
 exit $failed

@@ -7,13 +7,15 @@ TESTS += tests/neon/emulated.sh
 check_DATA += build-neon
 
 AARCH64_CC = aarch64-linux-gnu-gcc
-neon_sources = $(backend_cpu_kernels) $(backend_cpu_neon) $(kernel_tests)
+neon_sources = $(backend_cpu_kernels) $(backend_cpu_neon) $(backend_cpu_dotprod) $(kernel_tests)
 neon_objects = $(patsubst %.c,tests/neon/%.o,$(filter %.c,$(neon_sources)))
 neon_flags = -std=gnu11 -O2 -ffp-contract=off $(WARN_CFLAGS) -D_GNU_SOURCE -I$(top_srcdir)/include -I$(top_srcdir)
 
 tests/neon/%.o: %.c
 	@$(MKDIR_P) $(@D)
-	$(AM_V_CC)$(AARCH64_CC) $(neon_flags) $(neon_isa) -MMD -MP -c -o $@ $<
+	$(AM_V_CC)$(AARCH64_CC) $(neon_flags) $(neon_isa_cflags) -MMD -MP -c -o $@ $<
+
+$(backend_cpu_dotprod:%.c=tests/neon/%.o): neon_isa_cflags = $(dotprod_cflags)
 
 -include $(neon_objects:.o=.d)
 

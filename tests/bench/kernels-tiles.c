@@ -1,0 +1,298 @@
+/* kernels-tiles.c - tests of the products by tiles: what a tile holds, against the definition of the blocks; the codes of
+ * activations; and products of both in two ways, as those of floats. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <deepseekd/quants.h>
+
+#include "kernels.h"
+#include "plugins/backend-cpu/panels.h"
+#include "tests/unit/random-blocks.h"
+
+enum {
+	MAX_COLS = 768,
+	MAX_ROWS = DS_TILE_PANELS * DS_PANEL,
+	/* Whose memory ends where: of row i of activations and results, of the panels, codes, what they are compared with. */
+	X = 0,
+	Y = X + DS_TILE_WIDTH,
+	PANELS = Y + DS_TILE_WIDTH,
+	CODES = PANELS + DS_TILE_PANELS,
+	PLAIN_CODES,
+	BLOCKS,
+};
+
+/* Of FP8 there are no tiles. */
+enum { N_TYPES = DS_ARRAY_SIZE(block_types) - 1 };
+
+/* What rows of blocks stand for, and the panel of those. */
+struct weights {
+	enum ds_dtype dtype;
+	float wide[MAX_ROWS][MAX_COLS];
+	const void *panels[DS_TILE_PANELS];
+};
+
+/* Rows beyond the last are zeros in panels. */
+static void make_weights(struct weights *w, size_t type, size_t rows, size_t cols, enum kind kind)
+{
+	enum ds_dtype dtype = block_types[type].dtype;
+	const struct ds_dtype_info *info = ds_dtype_info(dtype);
+	size_t pitch = ds_row_size(dtype, cols);
+	uint8_t *blocks = ending(BLOCKS, rows * pitch);
+	uint64_t seed = draw();
+
+	w->dtype = dtype;
+	for (size_t i = 0; i < rows * pitch; i += info->size) {
+		fill_block(blocks + i, &block_types[type], kind == KIND_WHOLE, &seed);
+		if (kind == KIND_WILD)
+			make_wild_block(blocks + i, &block_types[type]);
+	}
+	for (size_t r = 0; r < rows; r++)
+		ds_dequantize_row(w->wide[r], blocks + r * pitch, dtype, cols);
+	for (size_t p = 0; p * DS_PANEL < rows; p++) {
+		size_t n = rows - p * DS_PANEL < DS_PANEL ? rows - p * DS_PANEL : DS_PANEL;
+		void *panel = ending(PANELS + (unsigned)p, ds_panel_size(dtype, cols));
+
+		ds_panel_pack(dtype, cols, n, blocks + p * DS_PANEL * pitch, pitch, panel);
+		w->panels[p] = panel;
+	}
+}
+
+/* What the variant adds to signed bytes: found where the portable one has none. */
+static int signed_offset(const struct ds_tiles *tiles)
+{
+	static struct ds_tile tile;
+	static struct weights w;
+	size_t q8_0 = DS_DTYPE_Q8_0 - DS_DTYPE_Q4_0;
+	uint8_t plain;
+
+	make_weights(&w, q8_0, 1, 32, KIND_REAL);
+	portable.tiles.unpack[DS_DTYPE_Q8_0](&tile, w.panels[0], 32, 0, 1);
+	plain = tile.codes[0][0][0];
+	tiles->unpack[DS_DTYPE_Q8_0](&tile, w.panels[0], 32, 0, 1);
+	return (uint8_t)(tile.codes[0][0][0] - plain);
+}
+
+/* Element @e of row @r of a tile. */
+static float tile_value(const struct ds_tile *tile, enum ds_dtype dtype, int offset, size_t r, size_t e)
+{
+	struct ds_tile_type type = ds_tile_type(dtype);
+	size_t g = e / ds_tile_group(type.kind);
+	int code = tile->codes[e / 4][r][e % 4];
+	double value;
+
+	if (type.kind == DS_TILE_SIGNED)
+		code = offset ? code - offset : (int8_t)code;
+	value = (double)tile->scales[g][r] * (code - (type.kind == DS_TILE_SIGNED ? 0 : type.offset));
+	return (float)(ds_tile_has_mins(type.kind) ? value - tile->mins[g][r] : value);
+}
+
+static void check_unpacked(const struct ds_kernels *k, size_t type, size_t block, size_t n, enum kind kind)
+{
+	static struct ds_tile tile;
+	static struct weights w;
+	enum ds_dtype dtype = block_types[type].dtype;
+	size_t size = ds_dtype_info(dtype)->block, cols = 3 * size;
+	int offset = signed_offset(&k->tiles);
+
+	assert_true(offset == 0 || offset == 128);
+	make_weights(&w, type, DS_PANEL, cols, kind);
+	k->tiles.unpack[dtype](&tile, w.panels[0], cols, block, n);
+	for (size_t r = 0; r < DS_PANEL; r++)
+		for (size_t e = 0; e < n * size; e++) {
+			float want = w.wide[r][block * size + e], got = tile_value(&tile, dtype, offset, r, e);
+
+			if (want != got)
+				fail_msg("%s, row %zu, block %zu of %zu, element %zu: %.9g instead of %.9g",
+					 ds_dtype_info(dtype)->name, r, block, n, e, got, want);
+		}
+}
+
+static void tiles_hold_what_blocks_mean(const struct ds_kernels *k)
+{
+	for (size_t t = 0; t < N_TYPES; t++) {
+		assert_non_null(k->tiles.unpack[block_types[t].dtype]);
+		for (size_t block = 0; block < 3; block++)
+			for (size_t n = 1; block + n <= 3; n++)
+				for (enum kind kind = 0; kind < KIND_BROKEN; kind++)
+					check_unpacked(k, t, block, n, kind);
+	}
+}
+
+/* Whole numbers that are their own codes, since the largest of each group is 127; and some groups of nothing. */
+static void make_whole_group(float *x, size_t g)
+{
+	for (size_t e = 0; e < DS_TILE_GROUP; e++)
+		x[e] = draw() % 5 && g % 3 < 2 ? (float)(draw() % 3) - 1 : 0;
+	if (g % 3 < 2)
+		x[draw() % DS_TILE_GROUP] = draw() % 2 ? 127 : -127;
+}
+
+/* Rows of activations; among the groups of the wild ones are such of tiny numbers alone. */
+static void make_rows(const float **x, unsigned n, size_t cols, enum kind kind)
+{
+	for (unsigned i = 0; i < n; i++) {
+		float *row = ending(X + i, cols * sizeof(*row));
+
+		fill(row, cols, kind, DS_DTYPE_F32);
+		for (size_t g = 0; g < cols / DS_TILE_GROUP; g++)
+			if (kind == KIND_WHOLE)
+				make_whole_group(row + g * DS_TILE_GROUP, g);
+			else if (kind == KIND_WILD && draw() % 3 == 0)
+				portable.scale(row + g * DS_TILE_GROUP, ldexpf(1, -120 - (int)(draw() % 60)), DS_TILE_GROUP);
+		x[i] = row;
+	}
+}
+
+static struct ds_codes codes_in(unsigned end, size_t cols, unsigned n)
+{
+	return ds_codes_at(ending(end, n * ds_codes_size(cols)), cols, n);
+}
+
+static int code_of(const struct ds_codes *codes, unsigned i, size_t c)
+{
+	return codes->bytes[(c / 4 * codes->n + i) * 4 + c % 4];
+}
+
+/* What is multiplied for activation @c of row @i. */
+static double coded(const struct ds_codes *codes, unsigned i, size_t c)
+{
+	return (double)codes->scales[c / DS_TILE_GROUP * codes->n + i] * code_of(codes, i, c);
+}
+
+/* One group: no number is changed by more than half of the scale, and the largest is 127 of them. */
+static void check_group(const struct ds_codes *codes, const float *x, unsigned i, size_t g)
+{
+	float scale = codes->scales[g * codes->n + i], largest = 0;
+	int most = 0;
+
+	for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++) {
+		if (!isfinite(x[c])) {
+			assert_true(isnan(scale));
+			return;
+		}
+		largest = fmaxf(largest, fabsf(x[c]));
+	}
+	assert_true(largest < 0x1p-100f ? scale == 0 : scale == largest / 127);
+	for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++) {
+		int code = code_of(codes, i, c);
+
+		most = abs(code) > most ? abs(code) : most;
+		assert_true(fabs(coded(codes, i, c) - x[c]) <= 0.5001 * scale + 0x1p-100);
+	}
+	assert_true(most == (scale > 0 ? 127 : 0));
+}
+
+static void check_quantize(const struct ds_kernels *k, struct ds_tile_type type, size_t cols, unsigned n, enum kind kind)
+{
+	struct ds_codes codes = codes_in(CODES, cols, n), plain = codes_in(PLAIN_CODES, cols, n);
+	const float *x[DS_TILE_WIDTH];
+	unsigned halves = DS_TILE_GROUP / ds_tile_group(type.kind);
+
+	make_rows(x, n, cols, kind);
+	k->tiles.quantize(&codes, x, cols, type);
+	portable.tiles.quantize(&plain, x, cols, type);
+	for (unsigned i = 0; i < n; i++)
+		for (size_t g = 0; g < cols / DS_TILE_GROUP; g++) {
+			check_group(&codes, x[i], i, g);
+			assert_true(is_same(codes.scales[g * n + i], plain.scales[g * n + i]));
+			if (isnan(codes.scales[g * n + i]))
+				continue;
+			for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++)
+				assert_int_equal(code_of(&codes, i, c), code_of(&plain, i, c));
+			/* Those of signed bytes are the variant's own: the products show them. */
+			for (size_t h = g * halves; type.kind != DS_TILE_SIGNED && h < (g + 1) * halves; h++)
+				assert_memory_equal((const char *)codes.corrections + (h * n + i) * 4,
+						    (const char *)plain.corrections + (h * n + i) * 4, 4);
+		}
+}
+
+static void activations_are_rounded_to_bytes(const struct ds_kernels *k)
+{
+	for (size_t t = 0; t < N_TYPES; t++)
+		for (unsigned n = 1; n <= k->tiles.width && n <= portable.tiles.width; n++)
+			for (size_t cols = DS_TILE_GROUP; cols <= 5 * DS_TILE_GROUP; cols += DS_TILE_GROUP)
+				for (enum kind kind = 0; kind < N_KINDS; kind++)
+					check_quantize(k, ds_tile_type(block_types[t].dtype), cols, n, kind);
+}
+
+/* What came of a tile whose rows, from its first column on, are @w. */
+static void check_sums(const struct ds_tile_product *op, const struct weights *w, const float *before, enum kind kind)
+{
+	const struct ds_tile *tile = op->tile;
+	struct ds_tile_type type = ds_tile_type(w->dtype);
+
+	for (unsigned i = 0; i < op->codes.n; i++)
+		for (size_t r = 0; r < op->n_rows; r++) {
+			double sum = op->add ? before[i * MAX_ROWS + r] : 0, size = fabs(sum);
+			const struct ds_tile *panel = &tile[r / DS_PANEL];
+
+			for (size_t e = 0; e < op->cols; e++) {
+				double x = coded(&op->codes, i, op->col + e), value = w->wide[r][op->col + e];
+				float min = panel->mins[e / ds_tile_group(type.kind)][r % DS_PANEL];
+
+				sum += value * x;
+				size += fabs(value * x);
+				/* The bytes and their offset or minimum are summed apart. */
+				size += ds_tile_has_mins(type.kind) ? 2 * fabs(min * x) : 3 * fabs(value * x);
+			}
+			if (!is_sum(op->y[i][r], sum, size, op->cols + 1, kind))
+				fail_msg("%s, %zu rows, columns %zu to %zu, %u at once, kind %d: row %zu, %.9g instead of %.9g",
+					 ds_dtype_info(w->dtype)->name, op->n_rows, op->col, op->col + op->cols,
+					 op->codes.n, (int)kind, r, op->y[i][r], sum);
+		}
+}
+
+/* The columns from block @first on, of @n_blocks. */
+static void check_product(const struct ds_kernels *k, size_t type, size_t rows, size_t n_blocks, size_t first, unsigned n,
+			  enum kind kind)
+{
+	static struct ds_tile tile[DS_TILE_PANELS];
+	static struct weights w;
+	static float before[DS_TILE_WIDTH * MAX_ROWS];
+	enum ds_dtype dtype = block_types[type].dtype;
+	size_t block = ds_dtype_info(dtype)->block, all = n_blocks * block;
+	const float *x[DS_TILE_WIDTH];
+	struct ds_tile_product op = {
+		.tile = tile,
+		.codes = codes_in(CODES, all, n),
+		.col = first * block,
+		.cols = all - first * block,
+		.n_rows = rows,
+		.add = rows % 2,
+		.next = (const char *)tile,
+	};
+
+	make_weights(&w, type, rows, all, kind);
+	make_rows(x, n, all, kind);
+	k->tiles.quantize(&op.codes, x, all, ds_tile_type(dtype));
+	for (size_t p = 0; p * DS_PANEL < rows; p++)
+		k->tiles.unpack[dtype](&tile[p], w.panels[p], all, first, n_blocks - first);
+	for (unsigned i = 0; i < n; i++) {
+		op.y[i] = ending(Y + i, rows * sizeof(float));
+		fill(op.y[i], rows, kind, DS_DTYPE_F32);
+		memcpy(before + i * MAX_ROWS, op.y[i], rows * sizeof(float));
+	}
+	k->tiles.product[ds_tile_type(dtype).kind](&op);
+	check_sums(&op, &w, before, kind);
+}
+
+static void products_of_tiles_are_dot_products(const struct ds_kernels *k)
+{
+	static const size_t row_counts[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 23, 31, 32};
+
+	for (size_t t = 0; t < N_TYPES; t++)
+		for (size_t r = 0; r < DS_ARRAY_SIZE(row_counts) && row_counts[r] <= k->tiles.panels * DS_PANEL; r++)
+			for (unsigned n = 1; n <= k->tiles.width; n++)
+				for (size_t first = 0; first < 3; first++)
+					for (enum kind kind = 0; kind < N_KINDS; kind++)
+						check_product(k, t, row_counts[r], first + 1 + first % 2, first, n, kind);
+}
+
+const struct kernel_test tile_tests[] = {
+	KERNEL_TEST(tiles_hold_what_blocks_mean),
+	KERNEL_TEST(activations_are_rounded_to_bytes),
+	KERNEL_TEST(products_of_tiles_are_dot_products),
+	{NULL, NULL},
+};
