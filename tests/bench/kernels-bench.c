@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "kernels.h"
+#include "plugins/backend-cpu/panels.h"
 #include "tests/unit/random-blocks.h"
 
 enum {
@@ -17,6 +18,8 @@ enum {
 
 static float *floats[3]; /* N each */
 static void *weights; /* (ROWS, COLS) of any type */
+static void *panel; /* 16 rows of them */
+static struct ds_tile tile[DS_TILE_PANELS];
 
 /* What a kernel is called with: the type of its weights, how many rows at once. */
 struct call {
@@ -106,11 +109,48 @@ static void run_rotate_halves(const struct call *c)
 	c->k->rotate_halves(floats[1], floats[0], N / 2);
 }
 
-/* Those that come in types are timed for each that has them; @n are the rows at once. */
+static struct ds_codes codes_of(const struct call *c)
+{
+	return ds_codes_at(floats[2], COLS, c->n);
+}
+
+static void run_quantize(const struct call *c)
+{
+	struct ds_codes codes = codes_of(c);
+	const float *x[DS_TILE_WIDTH];
+
+	for (unsigned i = 0; i < c->n; i++)
+		x[i] = floats[0] + i * COLS;
+	c->k->tiles.quantize(&codes, x, COLS, ds_tile_type(c->dtype));
+}
+
+static void run_unpack(const struct call *c)
+{
+	for (unsigned p = 0; p < c->k->tiles.panels; p++)
+		c->k->tiles.unpack[c->dtype](&tile[p], panel, COLS, 0, COLS / ds_dtype_info(c->dtype)->block);
+}
+
+static void run_product(const struct call *c)
+{
+	struct ds_tile_product op = {
+		.tile = tile,
+		.codes = codes_of(c),
+		.cols = COLS,
+		.n_rows = c->k->tiles.panels * DS_PANEL,
+		.next = (const char *)tile,
+	};
+
+	for (unsigned i = 0; i < c->n; i++)
+		op.y[i] = floats[1] + i * ROWS;
+	c->k->tiles.product[ds_tile_type(c->dtype).kind](&op);
+}
+
+/* Those that come in types are timed for each that has them, those of tiles with the width of the variant; @n are the rows
+ * at once. */
 static const struct timed {
 	const char *name;
 	void (*run)(const struct call *c);
-	enum { OF_NO_TYPE, OF_FLOATS, OF_ALL } types;
+	enum { OF_NO_TYPE, OF_FLOATS, OF_ALL, OF_TILES } types;
 	unsigned n[2];
 } all_timed[] = {
 	{"matvec", run_matvec, OF_ALL, {1, DS_KERNEL_ROWS}},
@@ -126,6 +166,9 @@ static const struct timed {
 	{"exp_sum", run_exp_sum, OF_NO_TYPE, {1}},
 	{"rotate", run_rotate, OF_NO_TYPE, {1}},
 	{"rotate_halves", run_rotate_halves, OF_NO_TYPE, {1}},
+	{"quantize", run_quantize, OF_TILES, {DS_TILE_WIDTH}},
+	{"unpack", run_unpack, OF_TILES, {1}},
+	{"product", run_product, OF_TILES, {1, DS_TILE_WIDTH}},
 };
 
 static double now(void)
@@ -134,6 +177,14 @@ static double now(void)
 
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* Elements of a row of activations that a call takes: of weights, or of the row itself. */
+static double size_of(const struct timed *timed, const struct call *call)
+{
+	if (timed->types != OF_TILES)
+		return N;
+	return timed->run == run_quantize ? COLS : (double)call->k->tiles.panels * DS_PANEL * COLS;
 }
 
 /* Nanoseconds of a call: the best of some rounds, each of so many calls that it takes its time. */
@@ -169,6 +220,8 @@ static void fill_weights(enum ds_dtype dtype)
 	}
 	for (size_t i = 0; i < N / ds_dtype_info(dtype)->block; i++)
 		fill_block((uint8_t *)weights + i * size, &block_types[dtype - DS_DTYPE_Q4_0], false, &seed);
+	if (ds_tile_type(dtype).kind != DS_TILE_NONE)
+		ds_panel_pack(dtype, COLS, DS_PANEL, weights, ds_row_size(dtype, COLS), panel);
 }
 
 /* A line: billions of weights or elements a second for each row at once, with each instruction set; and how often faster
@@ -186,12 +239,19 @@ static void print_speeds(const struct timed *timed, enum ds_dtype dtype, unsigne
 	fill_weights(dtype);
 	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
 		struct ds_kernels k;
+		struct call call = {&k, dtype, n};
 		double speed;
 
 		if (!ds_isa_has(isa))
 			continue;
 		ds_kernels_init(&k, isa);
-		speed = (double)N * n / time_of(timed, &(struct call){&k, dtype, n});
+		if (timed->types == OF_TILES && n > k.tiles.width)
+			call.n = k.tiles.width;
+		if (timed->run == run_product) {
+			run_quantize(&call);
+			run_unpack(&call);
+		}
+		speed = size_of(timed, &call) * call.n / time_of(timed, &call);
 		first = isa == DS_ISA_PORTABLE ? speed : first;
 		printf("  %8.2f (%5.2f)", speed, speed / first);
 		fflush(stdout);
@@ -202,6 +262,7 @@ static void print_speeds(const struct timed *timed, enum ds_dtype dtype, unsigne
 void bench_kernels(const char *wanted)
 {
 	weights = ending(3, N * sizeof(float));
+	panel = ending(4, ds_panel_size(DS_DTYPE_Q8_0, COLS)); /* the largest of them */
 	for (unsigned i = 0; i < DS_ARRAY_SIZE(floats); i++) {
 		floats[i] = ending(i, N * sizeof(float));
 		fill(floats[i], N, KIND_REAL, DS_DTYPE_F32);
@@ -213,13 +274,15 @@ void bench_kernels(const char *wanted)
 	printf("\n");
 	for (size_t i = 0; i < DS_ARRAY_SIZE(all_timed); i++) {
 		const struct timed *t = &all_timed[i];
+		enum ds_dtype first = t->types == OF_TILES ? DS_DTYPE_Q4_0 : DS_DTYPE_F32;
 		enum ds_dtype last = t->types == OF_ALL      ? DS_N_DTYPES - 1
+				     : t->types == OF_TILES  ? DS_DTYPE_MXFP4
 				     : t->types == OF_FLOATS ? DS_DTYPE_BF16
 							     : DS_DTYPE_F32;
 
 		if (strncmp(t->name, wanted, strlen(wanted)) != 0)
 			continue;
-		for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= last; dtype++)
+		for (enum ds_dtype dtype = first; dtype <= last; dtype++)
 			for (unsigned j = 0; j < DS_ARRAY_SIZE(t->n) && t->n[j]; j++)
 				print_speeds(t, dtype, t->n[j]);
 	}

@@ -48,6 +48,7 @@ static void make_weights(struct weights *w, size_t type, size_t rows, size_t col
 		if (kind == KIND_WILD)
 			make_wild_block(blocks + i, &block_types[type]);
 	}
+	memset(w->wide, 0, sizeof(w->wide));
 	for (size_t r = 0; r < rows; r++)
 		ds_dequantize_row(w->wide[r], blocks + r * pitch, dtype, cols);
 	for (size_t p = 0; p * DS_PANEL < rows; p++) {
@@ -97,7 +98,7 @@ static void check_unpacked(const struct ds_kernels *k, size_t type, size_t block
 	int offset = signed_offset(&k->tiles);
 
 	assert_true(offset == 0 || offset == 128);
-	make_weights(&w, type, DS_PANEL, cols, kind);
+	make_weights(&w, type, n % 2 ? DS_PANEL : 5, cols, kind);
 	k->tiles.unpack[dtype](&tile, w.panels[0], cols, block, n);
 	for (size_t r = 0; r < DS_PANEL; r++)
 		for (size_t e = 0; e < n * size; e++) {
