@@ -5,7 +5,7 @@
 
 #define LANES 8
 #define TILE_PANELS 1
-/* 16 registers: 6 integer sums, 6 float sums, two vectors of weights, one of activations. */
+/* 16 registers: 6 sums of a group, 6 of what it belongs to, two vectors of weights, one of activations. */
 #define TILE_WIDTH 3
 #define PRODUCT_CASES(what, kind) what(1, kind) what(2, kind) what(3, kind)
 
@@ -64,6 +64,27 @@ static inline ivec iv_shl(ivec v, unsigned n)
 static inline ivec iv_sar(ivec v, unsigned n)
 {
 	return _mm256_sra_epi32(v, _mm_cvtsi32_si128((int)n));
+}
+
+static inline ivec iv_add(ivec a, ivec b)
+{
+	return _mm256_add_epi32(a, b);
+}
+
+static inline ivec iv_sub(ivec a, ivec b)
+{
+	return _mm256_sub_epi32(a, b);
+}
+
+static inline ivec iv_mul(ivec a, ivec b)
+{
+	return _mm256_mullo_epi32(a, b);
+}
+
+/* To every word the products of two signed halfwords. */
+static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
+{
+	return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
 
 /* Of unsigned words. */

@@ -8,7 +8,7 @@
 #define TILE_PANELS 2
 #define TILE_WIDTH 6
 #define SIGNED_OFFSET 128
-/* 32 registers: 12 integer sums, 12 float sums, two vectors of weights, the rest for what is on its way. */
+/* 32 registers: 12 sums of a group, 12 of what it belongs to, two vectors of weights, the rest for what is on its way. */
 #define PRODUCT_CASES(what, kind) \
 	what(1, kind) what(2, kind) what(3, kind) what(4, kind) what(5, kind) what(6, kind)
 
@@ -67,6 +67,27 @@ static inline ivec iv_shl(ivec v, unsigned n)
 static inline ivec iv_sar(ivec v, unsigned n)
 {
 	return _mm512_sra_epi32(v, _mm_cvtsi32_si128((int)n));
+}
+
+static inline ivec iv_add(ivec a, ivec b)
+{
+	return _mm512_add_epi32(a, b);
+}
+
+static inline ivec iv_sub(ivec a, ivec b)
+{
+	return _mm512_sub_epi32(a, b);
+}
+
+static inline ivec iv_mul(ivec a, ivec b)
+{
+	return _mm512_mullo_epi32(a, b);
+}
+
+/* To every word the products of two signed halfwords. */
+static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
+{
+	return _mm512_dpwssd_epi32(sum, a, b);
 }
 
 /* Of unsigned words. */

@@ -7,7 +7,7 @@
 
 #define LANES 4
 #define TILE_PANELS 1
-/* 32 registers: 12 integer sums, 12 float sums, four vectors of weights, one of activations. */
+/* 32 registers: 12 sums of a group, 12 of what it belongs to, four vectors of weights, one of activations. */
 #define TILE_WIDTH 3
 #define PRODUCT_CASES(what, kind) what(1, kind) what(2, kind) what(3, kind)
 #define SIGNED_OFFSET 0
@@ -67,6 +67,30 @@ static inline ivec iv_shl(ivec v, unsigned n)
 static inline ivec iv_sar(ivec v, unsigned n)
 {
 	return vreinterpretq_u32_s32(vreinterpretq_s32_u32(v) >> (int)n);
+}
+
+static inline ivec iv_add(ivec a, ivec b)
+{
+	return vaddq_u32(a, b);
+}
+
+static inline ivec iv_sub(ivec a, ivec b)
+{
+	return vsubq_u32(a, b);
+}
+
+static inline ivec iv_mul(ivec a, ivec b)
+{
+	return vmulq_u32(a, b);
+}
+
+/* To every word the products of two signed halfwords. */
+static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
+{
+	int16x8_t x = vreinterpretq_s16_u32(a), y = vreinterpretq_s16_u32(b);
+	int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+
+	return vaddq_u32(sum, vreinterpretq_u32_s32(vpaddq_s32(low, high)));
 }
 
 /* Of unsigned words. */

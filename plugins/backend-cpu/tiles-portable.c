@@ -68,6 +68,26 @@ static inline ivec iv_sar(ivec v, unsigned n)
 	return (ivec)((int32_t)v >> n);
 }
 
+static inline ivec iv_add(ivec a, ivec b)
+{
+	return a + b;
+}
+
+static inline ivec iv_sub(ivec a, ivec b)
+{
+	return a - b;
+}
+
+static inline ivec iv_mul(ivec a, ivec b)
+{
+	return a * b;
+}
+
+static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
+{
+	return sum + (ivec)((int16_t)a * (int16_t)b) + (ivec)((int16_t)(a >> 16) * (int16_t)(b >> 16));
+}
+
 static inline ivec iv_max(ivec a, ivec b)
 {
 	return a > b ? a : b;

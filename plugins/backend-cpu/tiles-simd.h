@@ -29,6 +29,9 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* The compiler is to forget that it knows what is in @array, and so to leave it there. */
+#define KEEP_IN_MEMORY(array) __asm__ volatile("" : "+m"(array))
+
 #include "tiles-unpack.h"
 
 enum {
@@ -38,26 +41,37 @@ enum {
 	FEW = 2,			     /* rows of activations up to which memory is what the product waits for */
 };
 
-#define DEFINE_UNPACK(name, dtype)                                                                                  \
+/* The rows from @r on of groups from column @col on. */
+static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, unsigned r, enum ds_tile_kind kind)
+{
+	size_t group = col / ds_tile_group(kind);
+
+	return (struct target){
+		.codes = tile->codes[col / 4][r],
+		.scales = &tile->scales[col / 32][r],
+		.mins = &tile->mins[col / 32][r],
+		.k_scales = &tile->k_scales[group][r],
+		.k_mins = &tile->k_mins[group / 2][r],
+		.d = &tile->d[col / 256][r],
+		.d_min = &tile->d_min[col / 256][r],
+	};
+}
+
+#define DEFINE_UNPACK(name, dtype)                                                                                    \
 	static void unpack_panel_##name(struct ds_tile *tile, const void *panel, size_t cols, size_t block, size_t n) \
-	{                                                                                                           \
-		const struct ds_panel_format f = ds_panel_format(dtype);                                            \
-		const unsigned n_groups = f.block / ds_tile_group(ds_tile_type(dtype).kind);                                           \
-		const uint8_t *heads = (const uint8_t *)panel + block * DS_PANEL * f.head_size;                     \
-		const uint8_t *words =                                                                              \
-			(const uint8_t *)panel + ds_panel_heads_size(&f, cols) + block * f.n_units * 64;            \
-                                                                                                                    \
-		for (size_t b = 0; b < n; b++) {                                                                    \
-			for (unsigned v = 0; v < VECTORS; v++) {                                                    \
-				struct source s = {heads + v * LANES * f.head_size, words + v * VECTOR_SIZE};       \
-				size_t g = b * n_groups;                                                            \
-                                                                                                                    \
-				unpack_##name(s, tile->codes[b * f.block / 4][v * LANES], &tile->scales[g][v * LANES], \
-					      &tile->mins[g][v * LANES]);                                           \
-			}                                                                                           \
-			heads += DS_PANEL * f.head_size;                                                            \
-			words += (size_t)f.n_units * 64;                                                            \
-		}                                                                                                   \
+	{                                                                                                             \
+		const struct ds_panel_format f = ds_panel_format(dtype);                                              \
+		const uint8_t *heads = (const uint8_t *)panel + block * DS_PANEL * f.head_size;                       \
+		const uint8_t *words =                                                                                \
+			(const uint8_t *)panel + ds_panel_heads_size(&f, cols) + block * f.n_units * 64;              \
+                                                                                                                      \
+		for (size_t b = 0; b < n; b++) {                                                                      \
+			for (unsigned v = 0; v < VECTORS; v++)                                                        \
+				unpack_##name((struct source){heads + v * LANES * f.head_size, words + v * VECTOR_SIZE}, \
+					      target_at(tile, b * f.block, v * LANES, ds_tile_type(dtype).kind));     \
+			heads += DS_PANEL * f.head_size;                                                              \
+			words += (size_t)f.n_units * 64;                                                              \
+		}                                                                                                     \
 	}
 
 #define BLOCK_TYPES(what)                                                                                      \
@@ -68,68 +82,90 @@ enum {
 
 BLOCK_TYPES(DEFINE_UNPACK)
 
-/* 32 activations to bytes @q and their sums by halves. Returns the scale. The largest is found among the bits, where NaN
- * is larger than infinity and that than any number. */
-static ALWAYS_INLINE float quantize_group(const float *x, int8_t *q, int32_t *sums)
+/* The scale of @n activations, and *@factor, what makes bytes of them. The largest is found among the bits, where NaN is
+ * larger than infinity and that than any number. */
+static ALWAYS_INLINE float scale_of(const float *x, unsigned n, float *factor)
 {
 	ivec top = iv_set32(0);
-	float largest, factor;
+	float largest;
 
-	UNROLL
-	for (unsigned i = 0; i < DS_TILE_GROUP; i += LANES)
+	for (unsigned i = 0; i < n; i += LANES)
 		top = iv_max(top, iv_and(iv_load(x + i), iv_set32(0x7fffffff)));
 	largest = ds_float_of_bits(iv_largest(top));
 	/* Below this the factor would be infinite. */
-	factor = largest >= 0x1p-100f ? 127 / largest : 0;
+	*factor = largest >= 0x1p-100f ? 127 / largest : 0;
+	if (!(largest <= 0x1.fffffep+127f))
+		return ds_float_of_bits(0x7fc00000);
+	return *factor > 0 ? largest / 127 : 0;
+}
+
+/* 32 activations to bytes, 4 of them every @stride bytes from @q on, and their sums by halves. */
+static ALWAYS_INLINE void quantize_group(const float *x, float factor, int8_t *q, size_t stride, int32_t *sums)
+{
+	int8_t bytes[DS_TILE_GROUP];
+
 	sums[0] = sums[1] = 0;
 	UNROLL
 	for (unsigned i = 0; i < DS_TILE_GROUP; i += LANES) {
 		ivec v = iv_round(fv_mul(fv_load(x + i), fv_set(factor)));
 
-		iv_store_bytes(q + i, v);
+		iv_store_bytes(bytes + i, v);
 		sums[i / 16] += iv_sum(v);
 	}
-	if (!(largest <= 0x1.fffffep+127f))
-		return ds_float_of_bits(0x7fc00000);
-	return factor > 0 ? largest / 127 : 0;
+	UNROLL
+	for (unsigned k = 0; k < DS_TILE_GROUP / 4; k++)
+		memcpy(q + k * stride, bytes + k * 4, 4);
+}
+
+/* What @sums, by halves of the group of 32 at column @col, give row @i of the corrections. */
+static ALWAYS_INLINE void correct(const struct ds_codes *codes, size_t col, size_t i, const int32_t *sums, float scale,
+				  enum ds_tile_kind kind, int offset)
+{
+	const size_t n = codes->n;
+
+	if (kind == DS_TILE_MIN)
+		((float *)codes->corrections)[col / 32 * n + i] = scale * (float)(sums[0] + sums[1]);
+	else if (kind == DS_TILE_K_MIN)
+		((int16_t *)codes->corrections)[(col / 64 * n + i) * 2 + col / 32 % 2] = (int16_t)(sums[0] + sums[1]);
+	else if (kind == DS_TILE_K_MIN_16)
+		for (unsigned h = 0; h < 2; h++)
+			((int16_t *)codes->corrections)[(col / 32 * n + i) * 2 + h] = (int16_t)sums[h];
+	else if (ds_tile_group(kind) == 16)
+		for (unsigned h = 0; h < 2; h++)
+			((int32_t *)codes->corrections)[(col / 16 + h) * n + i] = -offset * sums[h];
+	else
+		((int32_t *)codes->corrections)[col / 32 * n + i] = -offset * (sums[0] + sums[1]);
 }
 
 static void quantize(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type)
 {
-	const unsigned n = codes->n, halves = ds_tile_group(type.kind) == 16 ? 2 : 1;
-	const int offset = type.kind == DS_TILE_SIGNED ? SIGNED_OFFSET : type.offset;
-	int32_t *integers = codes->corrections;
-	float *floats = codes->corrections;
+	const size_t n = codes->n, span = ds_tile_span(type.kind);
+	const int offset = ds_tile_is_signed(type.kind) ? SIGNED_OFFSET : type.offset;
 
-	for (unsigned i = 0; i < n; i++)
-		for (size_t g = 0; g < cols / DS_TILE_GROUP; g++) {
-			int8_t q[DS_TILE_GROUP];
-			int32_t sums[2];
-			float scale = quantize_group(x[i] + g * DS_TILE_GROUP, q, sums);
+	for (size_t i = 0; i < n; i++)
+		for (size_t begin = 0; begin < cols; begin += span) {
+			float factor, scale = scale_of(x[i] + begin, (unsigned)span, &factor);
 
-			for (unsigned k = 0; k < DS_TILE_GROUP / 4; k++)
-				memcpy(codes->bytes + ((g * DS_TILE_GROUP / 4 + k) * n + i) * 4, q + k * 4, 4);
-			codes->scales[g * n + i] = scale;
-			if (halves == 1)
-				sums[0] += sums[1];
-			for (unsigned h = 0; h < halves; h++)
-				if (ds_tile_has_mins(type.kind))
-					floats[(g * halves + h) * n + i] = scale * (float)sums[h];
-				else
-					integers[(g * halves + h) * n + i] = -offset * sums[h];
+			codes->scales[begin / span * n + i] = scale;
+			for (size_t col = begin; col < begin + span; col += DS_TILE_GROUP) {
+				int32_t sums[2];
+
+				quantize_group(x[i] + col, factor, codes->bytes + (col / 4 * n + i) * 4, n * 4, sums);
+				correct(codes, col, i, sums, scale, type.kind, offset);
+			}
 		}
 }
 
-/* The sums of one group of every row and column of the tile, in integers. */
-static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t k4, const int8_t *x,
-				    const int32_t *corrections, ivec (*acc)[TILE_WIDTH], unsigned n,
-				    enum ds_tile_kind kind)
+/* The sums of the group of every row and column of the tile that begins at @col, in integers. @x and @corrections are
+ * those of the group. */
+static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col, const int8_t *x,
+				    const void *corrections, ivec (*acc)[TILE_WIDTH], unsigned n, enum ds_tile_kind kind)
 {
 	const struct ds_tile *tile = op->tile;
 
 	UNROLL
 	for (unsigned i = 0; i < n; i++) {
-		ivec first = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast(corrections + i);
+		ivec first = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast((const int32_t *)corrections + i);
 
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
@@ -143,18 +179,18 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t k4,
 		/* A few lines at a time, so that memory is never idle while there is arithmetic to do. */
 		UNROLL
 		for (unsigned p = 0; n <= FEW && p < TILE_PANELS; p++)
-			__builtin_prefetch(op->next + p * op->panel_size + (k4 + s) * op->next_step, 0, 3);
+			__builtin_prefetch(op->next + p * op->panel_size + (col / 4 + s) * op->next_step, 0, 3);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
-			w[v] = iv_load(tile[v / VECTORS].codes[k4 + s][v % VECTORS * LANES]);
+			w[v] = iv_load(tile[v / VECTORS].codes[col / 4 + s][v % VECTORS * LANES]);
 		UNROLL
 		for (unsigned i = 0; i < n; i++) {
 			ivec codes = iv_broadcast(x + (s * n + i) * 4);
 
 			UNROLL
 			for (unsigned v = 0; v < TILE_VECTORS; v++)
-				acc[v][i] = kind == DS_TILE_SIGNED ? iv_dot_signed(acc[v][i], w[v], codes)
-								   : iv_dot(acc[v][i], w[v], codes);
+				acc[v][i] = ds_tile_is_signed(kind) ? iv_dot_signed(acc[v][i], w[v], codes)
+								    : iv_dot(acc[v][i], w[v], codes);
 		}
 	}
 }
@@ -172,13 +208,23 @@ static ALWAYS_INLINE void store_rows(float *y, fvec sum, size_t n, bool add)
 		y[r] = add ? y[r] + rows[r] : rows[r];
 }
 
-/* The whole tile: integer sums of a group, then those times both scales, both in registers. */
+static ALWAYS_INLINE void store_tile(const struct ds_tile_product *op, fvec (*sum)[TILE_WIDTH], unsigned n)
+{
+	UNROLL
+	for (unsigned v = 0; v < TILE_VECTORS; v++) {
+		UNROLL
+		for (unsigned i = 0; i < n; i++)
+			if (v * LANES < op->n_rows)
+				store_rows(op->y[i] + v * LANES, sum[v][i], op->n_rows - v * LANES, op->add);
+	}
+}
+
+/* Spans of 32: integer sums of a group, then those times both scales, both in registers. */
 static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigned n, enum ds_tile_kind kind)
 {
-	const unsigned group = ds_tile_group(kind);
 	const int8_t *x = op->codes.bytes + op->col * n;
-	const float *x_scales = op->codes.scales + op->col / DS_TILE_GROUP * n;
-	const float *corrections = (const float *)op->codes.corrections + op->col / group * n;
+	const float *x_scale = op->codes.scales + op->col / 32 * n;
+	const float *corrections = (const float *)op->codes.corrections + op->col / 32 * n;
 	fvec sum[TILE_VECTORS][TILE_WIDTH];
 
 	UNROLL
@@ -187,11 +233,10 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 		for (unsigned i = 0; i < n; i++)
 			sum[v][i] = fv_set(0);
 	}
-	for (size_t g = 0; g < op->cols / group; g++) {
+	for (size_t g = 0; g < op->cols / 32; g++) {
 		ivec acc[TILE_VECTORS][TILE_WIDTH];
-		const float *x_scale = x_scales + g * group / DS_TILE_GROUP * n;
 
-		sum_group(op, g * group / 4, x, (const int32_t *)corrections, acc, n, kind);
+		sum_group(op, g * 32, x, corrections, acc, n, kind);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++) {
 			const struct ds_tile *tile = &op->tile[v / VECTORS];
@@ -209,21 +254,97 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 					sum[v][i] = fv_subtract_product(sum[v][i], min, fv_broadcast(corrections + i));
 			}
 		}
-		x += group * n;
+		x += 32 * n;
+		x_scale += n;
 		corrections += n;
 	}
+	store_tile(op, sum, n);
+}
+
+/* The sum of minimums times sums of activations over a block, in integers. @sums: of the block, of row i. */
+static ALWAYS_INLINE ivec sum_mins(const uint32_t *mins, const int16_t *sums, unsigned n, enum ds_tile_kind kind)
+{
+	ivec sum = iv_set32(0);
+
+	UNROLL
+	for (unsigned k = 0; k < 256 / 2 / ds_tile_group(kind); k++)
+		sum = iv_dot_halfwords(sum, iv_load(mins + k * DS_PANEL), iv_broadcast(sums + k * 2 * n));
+	return sum;
+}
+
+/* Spans of 256: sums of groups times their scales are integers still, and one product of floats a block remains. The sums
+ * over blocks wait in memory, that the registers suffice for those within. */
+static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsigned n, enum ds_tile_kind kind)
+{
+	enum { SPAN = 256 };
+	const unsigned group = ds_tile_group(kind);
+	const size_t correction_size = ds_tile_has_mins(kind) ? sizeof(int16_t) : sizeof(int32_t);
+	const int8_t *x = op->codes.bytes + op->col * n;
+	const float *x_scale = op->codes.scales + op->col / SPAN * n;
+	const char *corrections = (const char *)op->codes.corrections + op->col / group * n * correction_size;
+	fvec sum[TILE_VECTORS][TILE_WIDTH];
+
 	UNROLL
 	for (unsigned v = 0; v < TILE_VECTORS; v++) {
 		UNROLL
 		for (unsigned i = 0; i < n; i++)
-			if (v * LANES < op->n_rows)
-				store_rows(op->y[i] + v * LANES, sum[v][i], op->n_rows - v * LANES, op->add);
+			sum[v][i] = fv_set(0);
 	}
+	for (size_t b = 0; b < op->cols / SPAN; b++) {
+		ivec block[TILE_VECTORS][TILE_WIDTH];
+
+		KEEP_IN_MEMORY(sum);
+		UNROLL
+		for (unsigned v = 0; v < TILE_VECTORS; v++) {
+			UNROLL
+			for (unsigned i = 0; i < n; i++)
+				block[v][i] = iv_set32(0);
+		}
+		for (size_t g = b * SPAN / group; g < (b + 1) * SPAN / group; g++) {
+			ivec acc[TILE_VECTORS][TILE_WIDTH];
+
+			sum_group(op, g * group, x + (g * group - b * SPAN) * n,
+				  corrections + (g - b * SPAN / group) * n * correction_size, acc, n, kind);
+			UNROLL
+			for (unsigned v = 0; v < TILE_VECTORS; v++) {
+				ivec scale = iv_load(&op->tile[v / VECTORS].k_scales[g][v % VECTORS * LANES]);
+
+				UNROLL
+				for (unsigned i = 0; i < n; i++)
+					block[v][i] = iv_add(block[v][i], iv_mul(acc[v][i], scale));
+			}
+		}
+		UNROLL
+		for (unsigned v = 0; v < TILE_VECTORS; v++) {
+			const struct ds_tile *tile = &op->tile[v / VECTORS];
+			unsigned r = v % VECTORS * LANES;
+
+			UNROLL
+			for (unsigned i = 0; i < n; i++) {
+				fvec part = fv_mul(fv_of_int(block[v][i]), fv_load(&tile->d[b][r]));
+
+				if (ds_tile_has_mins(kind)) {
+					ivec mins = sum_mins(&tile->k_mins[b * SPAN / group / 2][r],
+							     (const int16_t *)corrections + 2 * i, n, kind);
+
+					part = fv_subtract_product(part, fv_of_int(mins), fv_load(&tile->d_min[b][r]));
+				}
+				sum[v][i] = fv_fma(part, fv_broadcast(x_scale + i), sum[v][i]);
+			}
+		}
+		x += SPAN * n;
+		x_scale += n;
+		corrections += SPAN / group * n * correction_size;
+	}
+	store_tile(op, sum, n);
 }
 
-#define PRODUCT_CASE(n, kind)              \
-	case n:                            \
-		product_tile(op, n, kind); \
+#define PRODUCT_CASE(n, kind)                        \
+	case n:                                      \
+		if (ds_tile_span(kind) == 32)        \
+			product_tile(op, n, kind);   \
+		else                                 \
+			product_blocks(op, n, kind); \
 		break;
 
 #define DEFINE_PRODUCT(name, kind)                                   \
@@ -236,9 +357,11 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 
 DEFINE_PRODUCT(signed, DS_TILE_SIGNED)
 DEFINE_PRODUCT(offset, DS_TILE_OFFSET)
-DEFINE_PRODUCT(offset_16, DS_TILE_OFFSET_16)
 DEFINE_PRODUCT(min, DS_TILE_MIN)
-DEFINE_PRODUCT(min_16, DS_TILE_MIN_16)
+DEFINE_PRODUCT(k_signed, DS_TILE_K_SIGNED)
+DEFINE_PRODUCT(k_offset_16, DS_TILE_K_OFFSET_16)
+DEFINE_PRODUCT(k_min, DS_TILE_K_MIN)
+DEFINE_PRODUCT(k_min_16, DS_TILE_K_MIN_16)
 
 #define SET_UNPACK(name, dtype) tiles->unpack[dtype] = unpack_panel_##name;
 
@@ -251,9 +374,11 @@ static void set_tiles(struct ds_tiles *tiles)
 		.product = {
 			[DS_TILE_SIGNED] = product_signed,
 			[DS_TILE_OFFSET] = product_offset,
-			[DS_TILE_OFFSET_16] = product_offset_16,
 			[DS_TILE_MIN] = product_min,
-			[DS_TILE_MIN_16] = product_min_16,
+			[DS_TILE_K_SIGNED] = product_k_signed,
+			[DS_TILE_K_OFFSET_16] = product_k_offset_16,
+			[DS_TILE_K_MIN] = product_k_min,
+			[DS_TILE_K_MIN_16] = product_k_min_16,
 		},
 	};
 	BLOCK_TYPES(SET_UNPACK)

@@ -1,13 +1,16 @@
 /* tiles.h - products of quantised weights by int8 dot products, on one thread, a variant for every instruction set.
  *
- * Both sides are brought to bytes. Of the weights, a tile: DS_TILE_PANELS panels (panels.h) of up to DS_TILE_COLS columns
- * as one byte an element with float32 scales for every 16 or 32 of them, whatever the type was. Of the activations, codes:
- * up to DS_TILE_WIDTH rows, one signed byte an element and a float32 scale for every 32. Then
+ * Both sides are brought to bytes. Of the weights, a tile: up to DS_TILE_PANELS panels (panels.h) of up to DS_TILE_COLS
+ * columns as one byte an element and a scale for every 16 or 32 of them, whatever the type was. Of the activations, codes:
+ * up to DS_TILE_WIDTH rows, one signed byte an element and a float32 scale for every span of them. Then
  *
- *   y[i][r] = sum_g x_scale[i][g] * scale[r][g] * (sum_e w[r][e] * x[i][e]) - min[r][g] * x_scale[i][g] * sum_e x[i][e]
+ *   y[i][r] = sum_s x_scale[i][s] * sum_g (scale[r][g] * sum_e w[r][e] * x[i][e] - min[r][g] * sum_e x[i][e])
  *
- * over groups g, the inner sum being exact in integers. Each type is one function that fills a tile; the products are the
- * same for all. DS_PRECISION_FAST only: rounding the activations costs about as much accuracy as 8-bit weights do. */
+ * over the spans s, their groups g and the elements e of these, the innermost sums being exact in integers. Types in blocks
+ * of 32 have a float32 scale a group and spans of one group. In types in blocks of 256 the scales and minimums of groups are
+ * small integers, so that a span of 256 is one integer, and floating point comes in once a block. Each type is a function
+ * that fills a tile; the products are the same for all types of a kind. DS_PRECISION_FAST only: rounding the activations
+ * costs about as much accuracy as 8-bit weights do. */
 #pragma once
 
 #include "panels.h"
@@ -16,63 +19,93 @@ enum {
 	DS_TILE_COLS = 1024,   /* so that the tile of AVX-512 nearly stays in the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
 	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
-	DS_TILE_GROUP = 32,    /* elements that share the scale of the activations */
-	DS_TILE_MIN_GROUP = 16, /* least elements that share a scale of the weights */
+	DS_TILE_GROUP = 32,	/* most elements that share a scale of the weights */
+	DS_TILE_MIN_GROUP = 16, /* least */
+	DS_TILE_SPAN = 256,	/* most elements that share a scale of the activations */
 };
 
 /* How the integers of a type become values. */
 enum ds_tile_kind {
-	DS_TILE_NONE,	   /* no type of blocks */
-	DS_TILE_SIGNED,	   /* scale * signed byte, groups of 32 */
-	DS_TILE_OFFSET,	   /* scale * (byte - offset), groups of 32, bytes below 64 */
-	DS_TILE_OFFSET_16, /* the same, groups of 16 */
-	DS_TILE_MIN,	   /* scale * byte - min, groups of 32, bytes below 64 */
-	DS_TILE_MIN_16,
-	DS_TILE_BF16,	   /* no integers: pairs of BF16 on both sides */
+	DS_TILE_NONE, /* no type of blocks */
+	/* scales and minimums are floats, groups and spans of 32 */
+	DS_TILE_SIGNED, /* scale * signed byte */
+	DS_TILE_OFFSET, /* scale * (byte - offset), bytes below 64 */
+	DS_TILE_MIN,	/* scale * byte - min, bytes below 64 */
+	/* the same with integers times the scales of a block of 256 */
+	DS_TILE_K_SIGNED,
+	DS_TILE_K_OFFSET_16, /* groups of 16 */
+	DS_TILE_K_MIN,
+	DS_TILE_K_MIN_16,
+	DS_TILE_BF16, /* no integers: pairs of BF16 on both sides */
 	DS_TILE_KINDS,
 };
 
 struct ds_tile_type {
 	enum ds_tile_kind kind;
-	int offset; /* of DS_TILE_SIGNED the variant's own is to be used */
+	int offset; /* of signed kinds the variant's own is to be used */
 };
 
 static inline struct ds_tile_type ds_tile_type(enum ds_dtype dtype)
 {
 	static const struct ds_tile_type types[DS_N_DTYPES] = {
-		[DS_DTYPE_Q4_0] = {DS_TILE_OFFSET, 8},	   [DS_DTYPE_Q4_1] = {DS_TILE_MIN, 0},
-		[DS_DTYPE_Q5_0] = {DS_TILE_OFFSET, 16},	   [DS_DTYPE_Q5_1] = {DS_TILE_MIN, 0},
-		[DS_DTYPE_Q8_0] = {DS_TILE_SIGNED, 0},	   [DS_DTYPE_Q2_K] = {DS_TILE_MIN_16, 0},
-		[DS_DTYPE_Q3_K] = {DS_TILE_OFFSET_16, 4},  [DS_DTYPE_Q4_K] = {DS_TILE_MIN, 0},
-		[DS_DTYPE_Q5_K] = {DS_TILE_MIN, 0},	   [DS_DTYPE_Q6_K] = {DS_TILE_OFFSET_16, 32},
-		[DS_DTYPE_IQ4_NL] = {DS_TILE_SIGNED, 0},   [DS_DTYPE_IQ4_XS] = {DS_TILE_SIGNED, 0},
+		[DS_DTYPE_Q4_0] = {DS_TILE_OFFSET, 8},	     [DS_DTYPE_Q4_1] = {DS_TILE_MIN, 0},
+		[DS_DTYPE_Q5_0] = {DS_TILE_OFFSET, 16},	     [DS_DTYPE_Q5_1] = {DS_TILE_MIN, 0},
+		[DS_DTYPE_Q8_0] = {DS_TILE_SIGNED, 0},	     [DS_DTYPE_Q2_K] = {DS_TILE_K_MIN_16, 0},
+		[DS_DTYPE_Q3_K] = {DS_TILE_K_OFFSET_16, 4},  [DS_DTYPE_Q4_K] = {DS_TILE_K_MIN, 0},
+		[DS_DTYPE_Q5_K] = {DS_TILE_K_MIN, 0},	     [DS_DTYPE_Q6_K] = {DS_TILE_K_OFFSET_16, 32},
+		[DS_DTYPE_IQ4_NL] = {DS_TILE_SIGNED, 0},     [DS_DTYPE_IQ4_XS] = {DS_TILE_K_SIGNED, 0},
 		[DS_DTYPE_MXFP4] = {DS_TILE_SIGNED, 0},
 	};
 
 	return types[dtype];
 }
 
+static inline bool ds_tile_is_signed(enum ds_tile_kind kind)
+{
+	return kind == DS_TILE_SIGNED || kind == DS_TILE_K_SIGNED;
+}
+
 static inline bool ds_tile_has_mins(enum ds_tile_kind kind)
 {
-	return kind == DS_TILE_MIN || kind == DS_TILE_MIN_16;
+	return kind == DS_TILE_MIN || kind == DS_TILE_K_MIN || kind == DS_TILE_K_MIN_16;
 }
 
-/* Elements that share a scale. */
+/* Elements that share a scale of the weights. */
 static inline unsigned ds_tile_group(enum ds_tile_kind kind)
 {
-	return kind == DS_TILE_OFFSET_16 || kind == DS_TILE_MIN_16 ? 16 : 32;
+	return kind == DS_TILE_K_OFFSET_16 || kind == DS_TILE_K_MIN_16 ? 16 : 32;
 }
 
-/* One panel of a tile. Element e of row r is codes[e / 4][r][e % 4]; its scale is scales[e / group][r]. */
+/* Elements that share a scale of the activations. */
+static inline unsigned ds_tile_span(enum ds_tile_kind kind)
+{
+	return kind >= DS_TILE_K_SIGNED && kind <= DS_TILE_K_MIN_16 ? 256 : 32;
+}
+
+/* One panel of a tile. Element e of row r is codes[e / 4][r][e % 4]. */
 struct ds_tile {
 	_Alignas(64) uint8_t codes[DS_TILE_COLS / 4][DS_PANEL][4];
-	float scales[DS_TILE_COLS / DS_TILE_MIN_GROUP][DS_PANEL];
-	float mins[DS_TILE_COLS / DS_TILE_MIN_GROUP][DS_PANEL];
+	union {
+		/* spans of 32: [e / 32][r] */
+		struct {
+			float scales[DS_TILE_COLS / 32][DS_PANEL];
+			float mins[DS_TILE_COLS / 32][DS_PANEL];
+		};
+		/* spans of 256: integers of the groups, of minimums those of two groups in a word, and the block's scales */
+		struct {
+			int32_t k_scales[DS_TILE_COLS / 16][DS_PANEL];
+			uint32_t k_mins[DS_TILE_COLS / 32][DS_PANEL];
+			float d[DS_TILE_COLS / 256][DS_PANEL];
+			float d_min[DS_TILE_COLS / 256][DS_PANEL];
+		};
+	};
 };
 
-/* @n rows of activations (1 to the width of the variant) of @cols columns, side by side:
- * bytes[e / 4][i][e % 4], scales[e / 32][i], and for every group of the weights what corrects the sum: int32
- * -offset * sum x, or float32 scale * sum x where there are minimums: corrections[e / group][i].
+/* @n rows of activations (1 to the width of the variant) of @cols columns, side by side: bytes[e / 4][i][e % 4],
+ * scales[e / span][i], and what corrects the sums of the weights' groups:
+ * with an offset int32 -offset * sum x, corrections[e / group][i];
+ * with minimums in spans of 32 float32 scale * sum x, corrections[e / 32][i];
+ * with minimums in spans of 256 sum x as int16, those of two groups side by side, corrections[e / (2 * group)][i][2].
  * For DS_TILE_BF16 there are only bytes, which are BF16 numbers, in pairs: [e / 2][i][e % 2]. */
 struct ds_codes {
 	int8_t *bytes;

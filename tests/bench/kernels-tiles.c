@@ -75,18 +75,36 @@ static int signed_offset(const struct ds_tiles *tiles)
 	return (uint8_t)(tile.codes[0][0][0] - plain);
 }
 
+/* The minimum that belongs to element @e of row @r of a tile, 0 where there are none. */
+static double tile_min(const struct ds_tile *tile, enum ds_tile_kind kind, size_t r, size_t e)
+{
+	size_t g = e / ds_tile_group(kind);
+
+	if (!ds_tile_has_mins(kind))
+		return 0;
+	if (ds_tile_span(kind) == 32)
+		return tile->mins[g][r];
+	return (double)tile->d_min[e / 256][r] * (int16_t)(tile->k_mins[g / 2][r] >> (g % 2 * 16));
+}
+
+static double tile_scale(const struct ds_tile *tile, enum ds_tile_kind kind, size_t r, size_t e)
+{
+	size_t g = e / ds_tile_group(kind);
+
+	return ds_tile_span(kind) == 32 ? (double)tile->scales[g][r] : (double)tile->d[e / 256][r] * tile->k_scales[g][r];
+}
+
 /* Element @e of row @r of a tile. */
 static float tile_value(const struct ds_tile *tile, enum ds_dtype dtype, int offset, size_t r, size_t e)
 {
 	struct ds_tile_type type = ds_tile_type(dtype);
-	size_t g = e / ds_tile_group(type.kind);
 	int code = tile->codes[e / 4][r][e % 4];
-	double value;
 
-	if (type.kind == DS_TILE_SIGNED)
+	if (!ds_tile_is_signed(type.kind))
+		code -= type.offset;
+	else
 		code = offset ? code - offset : (int8_t)code;
-	value = (double)tile->scales[g][r] * (code - (type.kind == DS_TILE_SIGNED ? 0 : type.offset));
-	return (float)(ds_tile_has_mins(type.kind) ? value - tile->mins[g][r] : value);
+	return (float)(tile_scale(tile, type.kind, r, e) * code - tile_min(tile, type.kind, r, e));
 }
 
 static void check_unpacked(const struct ds_kernels *k, size_t type, size_t block, size_t n, enum kind kind)
@@ -156,19 +174,24 @@ static int code_of(const struct ds_codes *codes, unsigned i, size_t c)
 	return codes->bytes[(c / 4 * codes->n + i) * 4 + c % 4];
 }
 
-/* What is multiplied for activation @c of row @i. */
-static double coded(const struct ds_codes *codes, unsigned i, size_t c)
+static float scale_of(const struct ds_codes *codes, unsigned i, size_t c, size_t span)
 {
-	return (double)codes->scales[c / DS_TILE_GROUP * codes->n + i] * code_of(codes, i, c);
+	return codes->scales[c / span * codes->n + i];
 }
 
-/* One group: no number is changed by more than half of the scale, and the largest is 127 of them. */
-static void check_group(const struct ds_codes *codes, const float *x, unsigned i, size_t g)
+/* What is multiplied for activation @c of row @i. */
+static double coded(const struct ds_codes *codes, unsigned i, size_t c, size_t span)
 {
-	float scale = codes->scales[g * codes->n + i], largest = 0;
+	return (double)scale_of(codes, i, c, span) * code_of(codes, i, c);
+}
+
+/* The span that begins at @begin: no number is changed by more than half of the scale, and the largest is 127 of them. */
+static void check_span(const struct ds_codes *codes, const float *x, unsigned i, size_t begin, size_t span)
+{
+	float scale = scale_of(codes, i, begin, span), largest = 0;
 	int most = 0;
 
-	for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++) {
+	for (size_t c = begin; c < begin + span; c++) {
 		if (!isfinite(x[c])) {
 			assert_true(isnan(scale));
 			return;
@@ -176,11 +199,11 @@ static void check_group(const struct ds_codes *codes, const float *x, unsigned i
 		largest = fmaxf(largest, fabsf(x[c]));
 	}
 	assert_true(largest < 0x1p-100f ? scale == 0 : scale == largest / 127);
-	for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++) {
+	for (size_t c = begin; c < begin + span; c++) {
 		int code = code_of(codes, i, c);
 
 		most = abs(code) > most ? abs(code) : most;
-		assert_true(fabs(coded(codes, i, c) - x[c]) <= 0.5001 * scale + 0x1p-100);
+		assert_true(fabs(coded(codes, i, c, span) - x[c]) <= 0.5001 * scale + 0x1p-100);
 	}
 	assert_true(most == (scale > 0 ? 127 : 0));
 }
@@ -189,54 +212,54 @@ static void check_quantize(const struct ds_kernels *k, struct ds_tile_type type,
 {
 	struct ds_codes codes = codes_in(CODES, cols, n), plain = codes_in(PLAIN_CODES, cols, n);
 	const float *x[DS_TILE_WIDTH];
-	unsigned halves = DS_TILE_GROUP / ds_tile_group(type.kind);
+	size_t span = ds_tile_span(type.kind), a_sum = ds_tile_has_mins(type.kind) && span > 32 ? 2 : 4;
 
 	make_rows(x, n, cols, kind);
 	k->tiles.quantize(&codes, x, cols, type);
 	portable.tiles.quantize(&plain, x, cols, type);
 	for (unsigned i = 0; i < n; i++)
-		for (size_t g = 0; g < cols / DS_TILE_GROUP; g++) {
-			check_group(&codes, x[i], i, g);
-			assert_true(is_same(codes.scales[g * n + i], plain.scales[g * n + i]));
-			if (isnan(codes.scales[g * n + i]))
-				continue;
-			for (size_t c = g * DS_TILE_GROUP; c < (g + 1) * DS_TILE_GROUP; c++)
-				assert_int_equal(code_of(&codes, i, c), code_of(&plain, i, c));
-			/* Those of signed bytes are the variant's own: the products show them. */
-			for (size_t h = g * halves; type.kind != DS_TILE_SIGNED && h < (g + 1) * halves; h++)
-				assert_memory_equal((const char *)codes.corrections + (h * n + i) * 4,
-						    (const char *)plain.corrections + (h * n + i) * 4, 4);
+		for (size_t c = 0; c < cols; c += span) {
+			check_span(&codes, x[i], i, c, span);
+			assert_true(is_same(scale_of(&codes, i, c, span), scale_of(&plain, i, c, span)));
 		}
+	/* Bytes that are multiplied by no number may be any. */
+	if (kind == KIND_BROKEN)
+		return;
+	assert_memory_equal(codes.bytes, plain.bytes, n * cols);
+	/* The corrections of signed bytes are the variant's own: the products show them. */
+	if (!ds_tile_is_signed(type.kind))
+		assert_memory_equal(codes.corrections, plain.corrections, n * cols / ds_tile_group(type.kind) * a_sum);
 }
 
 static void activations_are_rounded_to_bytes(const struct ds_kernels *k)
 {
 	for (size_t t = 0; t < N_TYPES; t++)
 		for (unsigned n = 1; n <= k->tiles.width && n <= portable.tiles.width; n++)
-			for (size_t cols = DS_TILE_GROUP; cols <= 5 * DS_TILE_GROUP; cols += DS_TILE_GROUP)
-				for (enum kind kind = 0; kind < N_KINDS; kind++)
-					check_quantize(k, ds_tile_type(block_types[t].dtype), cols, n, kind);
+			for (size_t spans = 1; spans <= 3; spans++)
+				for (enum kind kind = 0; kind < N_KINDS; kind++) {
+					struct ds_tile_type type = ds_tile_type(block_types[t].dtype);
+
+					check_quantize(k, type, spans * ds_tile_span(type.kind), n, kind);
+				}
 }
 
-/* What came of a tile whose rows, from its first column on, are @w. */
+/* What came of a tile that holds the columns of @w from the first of the product on. */
 static void check_sums(const struct ds_tile_product *op, const struct weights *w, const float *before, enum kind kind)
 {
-	const struct ds_tile *tile = op->tile;
-	struct ds_tile_type type = ds_tile_type(w->dtype);
+	enum ds_tile_kind tile_kind = ds_tile_type(w->dtype).kind;
 
 	for (unsigned i = 0; i < op->codes.n; i++)
 		for (size_t r = 0; r < op->n_rows; r++) {
 			double sum = op->add ? before[i * MAX_ROWS + r] : 0, size = fabs(sum);
-			const struct ds_tile *panel = &tile[r / DS_PANEL];
+			const struct ds_tile *tile = &op->tile[r / DS_PANEL];
 
 			for (size_t e = 0; e < op->cols; e++) {
-				double x = coded(&op->codes, i, op->col + e), value = w->wide[r][op->col + e];
-				float min = panel->mins[e / ds_tile_group(type.kind)][r % DS_PANEL];
+				double x = coded(&op->codes, i, op->col + e, ds_tile_span(tile_kind));
+				double value = w->wide[r][op->col + e], min = tile_min(tile, tile_kind, r % DS_PANEL, e);
 
 				sum += value * x;
-				size += fabs(value * x);
-				/* The bytes and their offset or minimum are summed apart. */
-				size += ds_tile_has_mins(type.kind) ? 2 * fabs(min * x) : 3 * fabs(value * x);
+				/* Bytes and minimums are summed apart. */
+				size += fabs(value * x) + 2 * fabs(min * x);
 			}
 			if (!is_sum(op->y[i][r], sum, size, op->cols + 1, kind))
 				fail_msg("%s, %zu rows, columns %zu to %zu, %u at once, kind %d: row %zu, %.9g instead of %.9g",

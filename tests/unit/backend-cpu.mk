@@ -1,5 +1,5 @@
 backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-backend-cpu-rows \
-	tests/unit/test-backend-cpu-vectors tests/unit/test-team
+	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-tiles
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -19,6 +19,9 @@ tests_unit_test_backend_cpu_vectors_SOURCES = \
 	tests/unit/test-backend-cpu-vectors.c plugins/backend-cpu/plugin.c
 tests_unit_test_backend_cpu_vectors_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_backend_cpu_vectors_LDADD = lib/libdsplugins.a lib/libds.a $(JANSSON_LIBS) $(backend_cpu_test_ldadd)
+tests_unit_test_tiles_SOURCES = tests/unit/test-tiles.c tests/unit/random-blocks.h
+tests_unit_test_tiles_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_tiles_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)
