@@ -314,9 +314,76 @@ static void products_of_tiles_are_dot_products(const struct ds_kernels *k)
 						check_product(k, t, row_counts[r], first + 1 + first % 2, first, n, kind);
 }
 
+/* BF16 on both sides, from column @col of @all on. Whole numbers are small enough for 8 bits; no wild ones, for the units
+ * that do this take subnormal numbers as zero. */
+static void check_bf16(const struct ds_kernels *k, size_t rows, size_t all, size_t col, unsigned n, enum kind kind)
+{
+	static float w[MAX_ROWS * MAX_COLS], before[DS_TILE_WIDTH][MAX_ROWS];
+	static uint16_t narrow[MAX_ROWS * MAX_COLS], x_narrow[MAX_COLS];
+	const float *x[DS_TILE_WIDTH];
+	struct ds_tile_product op = {
+		.codes = codes_in(CODES, all, n),
+		.col = col,
+		.cols = all - col,
+		.n_rows = rows,
+		.add = rows % 2,
+		.next = (const char *)w,
+	};
+
+	fill(w, rows * all, kind, DS_DTYPE_F32);
+	portable.narrow[DS_DTYPE_BF16](narrow, w, rows * all);
+	portable.widen[DS_DTYPE_BF16](w, narrow, rows * all);
+	for (unsigned p = 0; p < k->tiles.panels; p++) {
+		size_t left = rows > p * DS_PANEL ? rows - p * DS_PANEL : 1;
+		char *panel = ending(PANELS + p, ds_panel_size(DS_DTYPE_BF16, all));
+
+		ds_panel_pack(DS_DTYPE_BF16, all, left < DS_PANEL ? left : DS_PANEL, narrow + p * DS_PANEL * all, all * 2,
+			      panel);
+		op.panels[p] = panel + col * DS_PANEL * 2;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		x[i] = ending(X + i, all * sizeof(float));
+		fill((float *)x[i], all, kind, DS_DTYPE_F32);
+		op.y[i] = ending(Y + i, rows * sizeof(float));
+		fill(op.y[i], rows, kind, DS_DTYPE_F32);
+		memcpy(before[i], op.y[i], rows * sizeof(float));
+	}
+	k->tiles.narrow(&op.codes, x, all);
+	k->tiles.product[DS_TILE_BF16](&op);
+	for (unsigned i = 0; i < n; i++) {
+		portable.narrow[DS_DTYPE_BF16](x_narrow, x[i], all);
+		portable.widen[DS_DTYPE_BF16]((float *)x[i], x_narrow, all);
+		for (size_t r = 0; r < rows; r++) {
+			double sum = op.add ? before[i][r] : 0, size = fabs(sum);
+
+			for (size_t c = col; c < all; c++) {
+				sum += (double)w[r * all + c] * x[i][c];
+				size += fabs((double)w[r * all + c] * x[i][c]);
+			}
+			if (!is_sum(op.y[i][r], sum, size, all + 1, kind))
+				fail_msg("%zu rows, columns %zu to %zu, %u at once, kind %d: row %zu, %.9g instead of %.9g",
+					 rows, col, all, n, (int)kind, r, op.y[i][r], sum);
+		}
+	}
+}
+
+static void products_of_bf16_are_dot_products(const struct ds_kernels *k)
+{
+	static const size_t row_counts[] = {1, 7, 15, 16, 17, 31, 32};
+	static const enum kind kinds[] = {KIND_WHOLE, KIND_REAL, KIND_BROKEN};
+
+	assert_true(!k->tiles.narrow == !k->tiles.product[DS_TILE_BF16]);
+	for (size_t r = 0; k->tiles.narrow && r < DS_ARRAY_SIZE(row_counts); r++)
+		for (unsigned n = 1; n <= k->tiles.width; n++)
+			for (size_t all = 32; all <= 160; all += 64)
+				for (size_t i = 0; i < DS_ARRAY_SIZE(kinds); i++)
+					check_bf16(k, row_counts[r], all, (r + i) % 2 * (all - 32), n, kinds[i]);
+}
+
 const struct kernel_test tile_tests[] = {
 	KERNEL_TEST(tiles_hold_what_blocks_mean),
 	KERNEL_TEST(activations_are_rounded_to_bytes),
 	KERNEL_TEST(products_of_tiles_are_dot_products),
+	KERNEL_TEST(products_of_bf16_are_dot_products),
 	{NULL, NULL},
 };
