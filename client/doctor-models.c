@@ -1,6 +1,7 @@
 /* doctor-models.c - dsctl doctor on plugins and models: what was refused, what failed, what cannot be read or held. */
 #include "doctor.h"
 #include "loader.h"
+#include "memory.h"
 #include "message.h"
 #include "output.h"
 
@@ -153,25 +154,11 @@ void ds_doctor_paths(struct ds_doctor *d)
 			check_path(d, text(model, "name"), text(model, "path"));
 }
 
-static double available_memory(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	char line[128];
-	double kib = 0;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %lf", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib * 1024;
-}
-
 /* Ask ds-loader what a model that is not in memory would need; the header of its files is enough. */
 static void check_need(struct ds_doctor *d, const json_t *model, double left)
 {
 	const struct ds_loader_call call = {.path = text(model, "path"), .request = DS_MSG_INSPECT};
-	double available = available_memory(), least, all;
+	double available = ds_memory_available(), least, all;
 	ds_cleanup(ds_json_freep) json_t *answer = NULL;
 	char need[32], have[32];
 	const json_t *memory;

@@ -2,18 +2,22 @@
 noinst_LIBRARIES += client/libdsctl.a
 client_libdsctl_a_SOURCES = \
 	client/answer.c client/answer.h \
+	client/bench.c client/bench.h \
 	client/bus.c client/bus.h \
+	client/child.c client/child.h \
 	client/http.c client/http.h \
 	client/loader.c client/loader.h \
 	client/doctor-daemon.c client/doctor.h \
 	client/doctor-machine.c \
 	client/doctor-models.c \
+	client/memory.c client/memory.h \
 	client/model.c client/model.h \
 	client/options.c client/options.h \
 	client/output.c client/output.h \
 	client/program.c client/program.h \
 	client/sse.c client/sse.h \
 	client/vectors.c client/vectors.h \
+	client/verb-bench.c \
 	client/verb-chat.c \
 	client/verb-completion.c \
 	client/verb-config.c \

@@ -53,7 +53,7 @@ struct ds_verb {
 extern const struct ds_verb ds_verb_status, ds_verb_ls, ds_verb_load, ds_verb_unload, ds_verb_run, ds_verb_chat,
 	ds_verb_plugins, ds_verb_config_check, ds_verb_verify, ds_verb_inspect, ds_verb_tokenize, ds_verb_quantize,
 	ds_verb_render, ds_verb_key_add, ds_verb_key_ls, ds_verb_key_rm, ds_verb_completion, ds_verb_top,
-	ds_verb_log, ds_verb_doctor;
+	ds_verb_log, ds_verb_doctor, ds_verb_bench;
 
 /* All of them (ends with NULL), and the options that each takes beside its own; in main.c. */
 extern const struct ds_verb *const ds_verbs[];

@@ -42,7 +42,6 @@ daemon_libdaemon_a_SOURCES = \
 	daemon/http/server.c daemon/http/server.h \
 	daemon/http/tcp.c daemon/http/tcp.h \
 	daemon/http/tokenize.c \
-	daemon/images.c daemon/images.h \
 	daemon/jobs.c daemon/jobs.h \
 	daemon/keys.c daemon/keys.h \
 	daemon/listen.c daemon/listen.h \

@@ -5,7 +5,7 @@ dist_man8_MANS = docs/deepseekd.8
 dist_man7_MANS = docs/deepseekd-plugin.7
 man5_MANS = docs/deepseekd.yaml.5
 CLEANFILES += docs/deepseekd.yaml.5
-EXTRA_DIST += docs/accuracy.md docs/architecture.md docs/deepseekd.yaml.5.in docs/keys.awk
+EXTRA_DIST += docs/accuracy.md docs/architecture.md docs/deepseekd.yaml.5.in docs/keys.awk docs/performance.md
 
 # The keys are those that the daemon's own table has.
 docs/deepseekd.yaml.5: deepseekd$(EXEEXT) $(srcdir)/docs/deepseekd.yaml.5.in $(srcdir)/docs/keys.awk

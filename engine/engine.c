@@ -221,6 +221,8 @@ static int open_all(struct ds_engine *engine, const json_t *map, const int *fds,
 		return -EINVAL;
 	engine->sampling = json_incref(json_object_get(map, "sampling"));
 	engine->plugin_options = json_incref(json_object_get(map, "plugins"));
+	engine->precision = o.precision;
+	engine->kv_dtype = o.kv_dtype;
 	engine->parallel = o.parallel ? (uint32_t)o.parallel : 1;
 	engine->context = o.context && o.context < engine->hparams->context ? (uint32_t)o.context :
 									      engine->hparams->context;

@@ -26,6 +26,8 @@ struct ds_engine {
 	uint32_t context;  /* tokens of one sequence at most: also no more than the KV cache holds */
 	uint32_t parallel; /* sequences that take part in a step */
 	uint32_t n_pages;  /* of the KV cache */
+	enum ds_precision precision;
+	enum ds_dtype kv_dtype;
 
 	const struct ds_backend_ops *backend_ops;
 	void *backend;

@@ -17,6 +17,7 @@
 
 struct ds_huge {
 	pthread_t thread;
+	bool finished; /* the thread has been waited for */
 	atomic_bool quit;
 	uint8_t *data;
 	uint64_t size;
@@ -55,12 +56,20 @@ struct ds_huge *ds_huge_new(const struct ds_image *image)
 	return huge;
 }
 
+void ds_huge_finish(struct ds_huge *huge)
+{
+	if (huge && !huge->finished)
+		pthread_join(huge->thread, NULL);
+	if (huge)
+		huge->finished = true;
+}
+
 struct ds_huge *ds_huge_free(struct ds_huge *huge)
 {
 	if (!huge)
 		return NULL;
 	atomic_store(&huge->quit, true);
-	pthread_join(huge->thread, NULL);
+	ds_huge_finish(huge);
 	free(huge);
 	return NULL;
 }

@@ -2,6 +2,7 @@
 noinst_LIBRARIES += engine/libengine.a
 engine_libengine_a_SOURCES = \
 	engine/answer.c engine/answer.h \
+	engine/bench.c engine/bench.h \
 	engine/arch/arch.h engine/arch/bind.c engine/arch/deepseek.c engine/arch/llama.c \
 	engine/arch/rope.c engine/arch/rope.h engine/arch/trunk.c engine/arch/trunk.h \
 	engine/chain.c engine/chain.h \
@@ -17,7 +18,8 @@ engine_libengine_a_SOURCES = \
 	engine/sequence.c engine/sequence.h \
 	engine/serve.c engine/serve.h \
 	engine/settings.c engine/settings.h \
-	engine/stops.c engine/stops.h
+	engine/stops.c engine/stops.h \
+	engine/work.c engine/work.h
 engine_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)/lib -I$(top_srcdir)/engine
 engine_libraries = engine/libengine.a lib/libdsplugins.a lib/libds.a
 engine_libengine_a_CPPFLAGS = $(engine_cppflags)

@@ -9,6 +9,7 @@ int main(int argc, char **argv)
 		.kinds = DS_KIND(DS_PLUGIN_TOKENIZER) | DS_KIND(DS_PLUGIN_BACKEND) | DS_KIND(DS_PLUGIN_SAMPLER) |
 			 DS_KIND(DS_PLUGIN_DIALECT),
 		.sandbox = DS_SANDBOX_ENGINE,
+		.caller_sandbox = DS_SANDBOX_ENGINE,
 		.serve = ds_serve,
 	};
 

@@ -3,6 +3,7 @@
  * What may be said when is the table below. PING is answered here, whatever the other threads are at. Events leave in
  * batches that fit one datagram; one that the socket has no room for waits, and keeps later ones behind it. */
 #include "serve.h"
+#include "bench.h"
 #include "compute.h"
 #include "engine.h"
 #include "event.h"
@@ -80,6 +81,32 @@ static int on_map(struct serve *serve, struct ds_message *m, struct ds_error *er
 				   (json_int_t)engine->context));
 }
 
+static int send_progress(void *self, uint64_t done, uint64_t total, struct ds_error *err)
+{
+	const struct ds_progress progress = {done, total};
+	struct serve *serve = self;
+	int r = ds_message_send(serve->socket, DS_MSG_PROGRESS, 0, &progress, sizeof(progress), NULL, 0);
+
+	/* Who does not look at it misses it. */
+	return r < 0 && r != -EAGAIN ? ds_fail(err, r, "cannot tell of progress: %s", strerror(-r)) : 0;
+}
+
+/* Everything happens here and now: who asks wants nothing else meanwhile. */
+static int on_bench(struct serve *serve, struct ds_message *m, struct ds_error *err)
+{
+	json_t *answer = NULL;
+	int r = m->n_fds < 1 ? ds_fail(err, -EPROTO, "BENCH comes without an image") :
+			       ds_bench(serve->plugins, m, send_progress, serve, &answer, err);
+
+	/* It comes after what it may have left lying in the socket. */
+	fcntl(serve->socket, F_SETFL, 0);
+	serve->phase = PHASE_QUITTING;
+	if (r == 0)
+		return send_json(serve, DS_MSG_ANSWER, answer);
+	send_json(serve, DS_MSG_FAILED, json_pack("{s:s, s:s}", "code", DS_INTERNAL, "message", err->text));
+	return r;
+}
+
 static int on_request(struct serve *serve, struct ds_message *m, struct ds_error *err)
 {
 	struct ds_outlet *outlet;
@@ -146,6 +173,7 @@ static const struct rule {
 	int (*function)(struct serve *serve, struct ds_message *m, struct ds_error *err);
 } rules[] = {
 	{DS_MSG_MAP, PHASE_EMPTY, on_map},
+	{DS_MSG_BENCH, PHASE_EMPTY, on_bench},
 	{DS_MSG_GENERATE, PHASE_SERVING | PHASE_QUITTING, on_request},
 	{DS_MSG_EVALUATE, PHASE_SERVING | PHASE_QUITTING, on_request},
 	{DS_MSG_TOKENIZE, PHASE_SERVING | PHASE_QUITTING, on_request},

@@ -32,7 +32,6 @@ struct loader {
 	struct ds_model_builder *builder;
 	const struct ds_backend_ops *backend;
 	const char *backend_name;
-	bool is_caller; /* dsctl asks, not the broker */
 };
 
 static void loader_deinit(struct loader *l)
@@ -396,10 +395,8 @@ static int dispatch(struct loader *l, struct ds_message *m, struct ds_error *err
 	for (size_t i = 0; i < DS_ARRAY_SIZE(messages); i++)
 		if (messages[i].type == m->type && messages[i].phases & l->phase)
 			return messages[i].function(l, m, err);
-	if (request && l->phase == PHASE_FILES) {
-		l->is_caller = true;
+	if (request && l->phase == PHASE_FILES)
 		return on_request(l, request, m, err);
-	}
 	return ds_fail(err, -EPROTO, "message %u is not expected now", m->type);
 }
 
@@ -452,5 +449,5 @@ int ds_loader_serve(int socket, const struct ds_plugins *plugins, struct ds_erro
 	}
 	if (r < 0 && r != -EPIPE)
 		send_failed(&l, r, err->text);
-	return l.is_caller ? 0 : r; /* to a person it is said once, by dsctl */
+	return r;
 }

@@ -9,8 +9,8 @@
 
 #include "plugins.h"
 
-/* Serve one load or one request over @socket. 0: the image is filled and LOADED is sent, or dsctl got its answer, be it
- * FAILED. -EPIPE: the broker is gone. Any other failure was also sent. */
+/* Serve one load or one request over @socket. 0: the image is filled and LOADED is sent, or dsctl got its answer. -EPIPE: who
+ * asked is gone. Any other failure was also sent, as FAILED. */
 int ds_loader_serve(int socket, const struct ds_plugins *plugins, struct ds_error *err);
 
 /* What an engine will need for a model of these hyperparameters, in bytes: its cache a token; besides cache and

@@ -83,7 +83,11 @@ static int run(const struct ds_helper *helper, const struct arguments *a, struct
 		return print_description(plugins, err);
 	if (r == 0)
 		r = ds_sandbox_enter(a->is_caller ? helper->caller_sandbox : helper->sandbox, err);
-	return r < 0 ? r : helper->serve(SOCKET, plugins, err);
+	if (r < 0)
+		return r;
+	r = helper->serve(SOCKET, plugins, err);
+	/* To a person it is said once, by dsctl, which has been told. */
+	return a->is_caller ? 0 : r;
 }
 
 int ds_helper_main(const struct ds_helper *helper, int argc, char **argv)

@@ -473,6 +473,12 @@ const void *ds_image_tensor_data(const struct ds_image *image, const struct ds_i
 	return image->at[tensor->first_place];
 }
 
+const struct ds_image_tensor *ds_image_tensors(const struct ds_image *image, uint32_t *n)
+{
+	*n = image->header->n_tensors;
+	return image->tensors;
+}
+
 const struct ds_image_tensor *ds_image_tensor(const struct ds_image *image, const char *name)
 {
 	uint32_t low = 0, high = image->header->n_tensors;

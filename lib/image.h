@@ -117,5 +117,7 @@ int ds_image_map_files(struct ds_image *image, const int *fds, unsigned n_fds, s
  * files that are not mapped. */
 const void *ds_image_tensor_data(const struct ds_image *image, const struct ds_image_tensor *tensor,
 				 const void *const **matrices);
+/* All of the table, sorted by name. */
+const struct ds_image_tensor *ds_image_tensors(const struct ds_image *image, uint32_t *n);
 /* The table entry of @name, or NULL. Binary search: the table is sorted by name. */
 const struct ds_image_tensor *ds_image_tensor(const struct ds_image *image, const char *name);

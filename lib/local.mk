@@ -6,6 +6,7 @@ lib_libds_a_SOURCES = \
 	lib/files.c lib/files.h \
 	lib/image-writer.c lib/image-writer.h \
 	lib/image.c lib/image.h \
+	lib/images.c lib/images.h \
 	lib/landlock.c lib/landlock.h \
 	lib/message.c lib/message.h \
 	lib/sandbox.c lib/sandbox.h \

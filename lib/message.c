@@ -37,6 +37,7 @@ unsigned ds_message_max_fds(uint16_t type)
 	switch (type) {
 	case DS_MSG_FILES:
 	case DS_MSG_MAP:
+	case DS_MSG_BENCH:
 		return DS_MESSAGE_FDS;
 	case DS_MSG_GO:
 	case DS_MSG_QUANTIZE:

@@ -39,7 +39,9 @@ enum ds_message_type {
 	DS_MSG_QUANTIZE = 17, /* JSON {"type", "name"}, and the file to write */
 	DS_MSG_TOKENIZE = 20, /* JSON, tokenize.h; request: also broker -> engine */
 	DS_MSG_RENDER,	      /* JSON, render.h; likewise */
-	/* loader -> dsctl; also PROGRESS before it, or FAILED in its place */
+	/* dsctl -> engine, in place of MAP */
+	DS_MSG_BENCH, /* as MAP, with "bench", engine/bench.h */
+	/* loader or engine -> dsctl; also PROGRESS before it, or FAILED in its place */
 	DS_MSG_ANSWER = 24, /* JSON, as the request says */
 
 	/* broker -> engine */

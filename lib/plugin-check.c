@@ -54,7 +54,7 @@ static const struct kind {
 } kinds[] = {
 	[DS_PLUGIN_FORMAT] = {"format", sizeof(struct ds_format_ops), format_needs},
 	[DS_PLUGIN_TOKENIZER] = {"tokenizer", sizeof(struct ds_tokenizer_ops), tokenizer_needs},
-	[DS_PLUGIN_BACKEND] = {"backend", sizeof(struct ds_backend_ops), backend_needs},
+	[DS_PLUGIN_BACKEND] = {"backend", offsetof(struct ds_backend_ops, peak), backend_needs},
 	[DS_PLUGIN_SAMPLER] = {"sampler", sizeof(struct ds_sampler_ops), sampler_needs},
 	[DS_PLUGIN_DIALECT] = {"dialect", sizeof(struct ds_dialect_ops), dialect_needs},
 };

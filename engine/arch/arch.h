@@ -36,6 +36,9 @@ struct ds_arch {
 	/* The logits of states @indices of the last forward() or draft(): @logits is (n, vocab) in host memory, n <=
 	 * max_logits. Waits for all before it. */
 	int (*logits)(void *self, const uint32_t *indices, uint32_t n, float *logits, struct ds_error *err);
+	/* Write noise as the keys and values of @rows in every layer, as if a text were there: for measuring, not in a step.
+	 * Takes memory meanwhile. */
+	int (*fill)(void *self, const struct ds_rows *rows, struct ds_error *err);
 };
 
 /* The architecture of @hparams, checked, or NULL with the sentence. */

@@ -441,6 +441,13 @@ static int deepseek_logits(void *self, const uint32_t *indices, uint32_t n, floa
 	return ds_trunk_logits(&m->t, indices, n, logits, err);
 }
 
+static int deepseek_fill(void *self, const struct ds_rows *rows, struct ds_error *err)
+{
+	struct deepseek *m = self;
+
+	return ds_trunk_fill(&m->t, rows, err);
+}
+
 const struct ds_arch ds_arch_deepseek = {
 	.name = "deepseek",
 	.check = deepseek_check,
@@ -450,4 +457,5 @@ const struct ds_arch ds_arch_deepseek = {
 	.forward = deepseek_forward,
 	.draft = deepseek_draft,
 	.logits = deepseek_logits,
+	.fill = deepseek_fill,
 };

@@ -221,6 +221,13 @@ static int llama_logits(void *self, const uint32_t *indices, uint32_t n, float *
 	return ds_trunk_logits(&m->t, indices, n, logits, err);
 }
 
+static int llama_fill(void *self, const struct ds_rows *rows, struct ds_error *err)
+{
+	struct llama *m = self;
+
+	return ds_trunk_fill(&m->t, rows, err);
+}
+
 const struct ds_arch ds_arch_llama = {
 	.name = "llama",
 	.check = llama_check,
@@ -229,4 +236,5 @@ const struct ds_arch ds_arch_llama = {
 	.close = llama_close,
 	.forward = llama_forward,
 	.logits = llama_logits,
+	.fill = llama_fill,
 };

@@ -51,14 +51,17 @@ void *ds_trunk_take(struct ds_trunk *t, struct ds_bind *bind, uint64_t n, uint64
 struct ds_kv ds_trunk_take_kv(struct ds_trunk *t, struct ds_bind *bind, uint32_t width)
 {
 	const struct ds_arch_setup *setup = bind->setup;
-
-	return (struct ds_kv){
+	struct ds_kv kv = {
 		.data = ds_trunk_take(t, bind, (uint64_t)setup->n_pages * setup->page_tokens, width,
 				      ds_dtype_size(setup->kv_dtype)),
 		.dtype = setup->kv_dtype,
 		.page_tokens = setup->page_tokens,
 		.width = width,
 	};
+
+	if (kv.data && t->n_caches < DS_ARRAY_SIZE(t->caches))
+		t->caches[t->n_caches++] = kv;
+	return kv;
 }
 
 static void take_activations(struct ds_trunk *t, struct ds_bind *bind, uint64_t widest)
@@ -146,4 +149,41 @@ int ds_trunk_logits(struct ds_trunk *t, const uint32_t *indices, uint32_t n, flo
 	ds_matmul(t, t->logits, t->picked, t->last_output, n);
 	t->ops->read(t->backend, logits, t->logits, (uint64_t)n * t->p.vocab * sizeof(float));
 	return t->ops->sync(t->backend, err);
+}
+
+/* Uniform from -1 to 1, about what normed keys and values are: denormal or huge numbers would have a time of their own. */
+static void make_noise(float *noise, size_t n)
+{
+	uint32_t state = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		state = state * 1664525 + 1013904223;
+		noise[i] = (float)(int32_t)state * 0x1p-31f;
+	}
+}
+
+int ds_trunk_fill(struct ds_trunk *t, const struct ds_rows *rows, struct ds_error *err)
+{
+	ds_cleanup(ds_freep) float *noise = NULL;
+	uint32_t width = 0;
+	uint64_t size;
+	float *x;
+	int r;
+
+	for (unsigned i = 0; i < t->n_caches; i++)
+		width = t->caches[i].width > width ? t->caches[i].width : width;
+	size = (uint64_t)rows->n * width * sizeof(*noise);
+	noise = malloc(size + 1);
+	x = t->ops->alloc(t->backend, size + 1);
+	if (!noise || !x) {
+		t->ops->release(t->backend, x);
+		return ds_fail(err, -ENOMEM, "no memory for %llu bytes of noise", (unsigned long long)size);
+	}
+	make_noise(noise, (size_t)rows->n * width);
+	t->ops->write(t->backend, x, noise, size);
+	for (unsigned i = 0; i < t->n_caches; i++)
+		t->ops->kv_store(t->backend, &t->caches[i], x, width, rows);
+	r = t->ops->sync(t->backend, err);
+	t->ops->release(t->backend, x);
+	return r;
 }

@@ -31,6 +31,8 @@ struct ds_trunk {
 	float *states;          /* (n, hidden), after the last norm */
 	float *picked, *logits; /* (max_logits, hidden), (max_logits, vocab) */
 
+	struct ds_kv caches[2 * DS_MAX_LAYERS]; /* [n_caches]: all that were taken */
+	unsigned n_caches;
 	void *buffers[DS_TRUNK_MAX_BUFFERS];
 	unsigned n_buffers;
 };
@@ -98,3 +100,4 @@ void ds_trunk_finish(struct ds_trunk *t, uint32_t n);
 
 /* As in struct ds_arch. */
 int ds_trunk_logits(struct ds_trunk *t, const uint32_t *indices, uint32_t n, float *logits, struct ds_error *err);
+int ds_trunk_fill(struct ds_trunk *t, const struct ds_rows *rows, struct ds_error *err);

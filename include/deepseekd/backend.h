@@ -141,6 +141,14 @@ struct ds_latent_attention {
 	float scale;
 };
 
+/* What the device can do at most, measured; 0 where it is not known. */
+struct ds_peak {
+	double bytes_per_second; /* read in order by the whole team */
+	uint64_t n_bytes;	 /* of which so many were read: far more than the caches hold */
+	double operations_per_second; /* a multiplication and an addition are two */
+	const char *unit;	      /* what computed them, for people: "int8" */
+};
+
 struct ds_backend_ops {
 	size_t size;
 
@@ -190,4 +198,13 @@ struct ds_backend_ops {
 	void (*attention)(void *self, const struct ds_attention *op);
 	/* y (n, width) += bias (width) in every row. */
 	void (*add_bias)(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
+
+	/* Optional, from here on a table may end early: DS_BACKEND_HAS(ops, peak).
+	 * Measure for less than a second what @self can do with weights of type @dtype at @precision at most; after start(),
+	 * and with nothing enqueued. Others may use the device at the same time: who wants the truth asks several times. */
+	int (*peak)(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);
 };
+
+/* Has the table @ops an operation @member that a table may lack? */
+#define DS_BACKEND_HAS(ops, member) \
+	((ops)->size >= offsetof(struct ds_backend_ops, member) + sizeof((ops)->member) && (ops)->member)

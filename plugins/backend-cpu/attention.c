@@ -1,25 +1,23 @@
 /* attention.c - attention over the paged cache (FlashAttention's online softmax, arXiv:2205.14135), latent and grouped.
  *
- * A piece of work is one row and some heads that read the same keys and values. It walks the cache in tiles of TILE
- * positions and takes the heads DS_KERNEL_ROWS at a time, so that a tile comes from memory once and is widened once for
- * several heads. In latent attention a tile serves twice: its whole rows for the scores, their first kv_lora columns
- * for the sum. */
+ * A piece of work is a block of rows, some of their heads, and a share of the positions. Rows of a block that belong to
+ * one sequence and heads that read the same keys are taken together as a unit: a tile of positions comes from memory
+ * once for all of them. Positions are shared out only where there are too few rows and heads for the team, in decoding at
+ * depth; then each piece leaves what it summed, and a second pass joins the shares (Flash-Decoding, PyTorch blog, 2023).
+ * In latent attention a tile serves twice: its whole rows for the scores, their first kv_lora columns for the sum.
+ *
+ * A member's scratch has two halves: the first is what a piece works with, in the second pieces leave their shares. */
 #include "cpu.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 enum {
-	TILE = 64,	/* positions: with 576 columns of two bytes 72 KiB, which a core's second cache holds */
-	MAX_HEADS = 64, /* of one piece */
-	PIECES_A_MEMBER = 2,
-};
-
-/* What a piece keeps in its member's scratch. */
-struct piece {
-	float top[MAX_HEADS], sum[MAX_HEADS]; /* of the softmax so far */
-	float scores[DS_KERNEL_ROWS][TILE];
-	float q[]; /* (heads, keys.cols): as in the cache, times the scale */
+	PIECES_A_MEMBER = 4,
+	MIN_SHARE = 128, /* positions that are worth a piece of their own */
+	HALF = DS_SCRATCH / 2,
+	LINE = 16, /* floats */
 };
 
 /* Columns of a cache: for key head g those from g * cols on. */
@@ -41,152 +39,446 @@ struct job {
 	struct part parts[2]; /* side by side they are as wide as the keys */
 	float *y;	      /* (n, n_heads, values.cols) */
 	float scale;
-	size_t n_heads;	       /* of a row */
-	size_t n_sharing;      /* heads that read the same keys and values */
-	size_t n_taken, n_groups; /* heads of a piece, pieces of the heads that share */
-	size_t n_pieces;       /* of a row */
+	bool is_bf16, is_widened;   /* rows are taken as they are, or widened to float32 first */
+	size_t tile, most_queries;  /* positions at once, queries of a unit: less than the kernels take if rows are long */
+	size_t n_heads;		    /* of a row */
+	size_t n_sharing;	    /* heads that read the same keys and values */
+	size_t block_rows, n_blocks;
+	size_t unit_heads;	    /* most heads of a unit */
+	size_t units_a_group, n_units; /* of the heads that share, of a row */
+	size_t units_taken, n_chunks;  /* of a piece; pieces of all units */
+	size_t n_shares;	    /* of the positions */
 };
 
-/* The longest run of positions from @t below @end that lie together, and where they lie. */
-static const void *run_of(const struct job *job, const struct columns *c, size_t key_head, size_t row, size_t t,
-			  size_t end, size_t *n)
-{
-	const struct ds_kv *kv = c->kv;
-	size_t slot = t % kv->page_tokens, page = job->rows->pages[row][t / kv->page_tokens];
-	size_t first = (page * kv->page_tokens + slot) * kv->width + key_head * c->cols;
+/* Some heads that share their keys, of some rows of one sequence. */
+struct unit {
+	const struct ds_attend_kernels *kernels;
+	size_t head, n_heads, key_head;
+	unsigned n_queries, n; /* as in struct ds_attend */
+	float *q;
+	float *y[DS_ATTEND_QUERIES];
+	float top[DS_ATTEND_QUERIES], sum[DS_ATTEND_QUERIES], factor[DS_ATTEND_QUERIES];
+};
 
-	*n = kv->page_tokens - slot < end - t ? kv->page_tokens - slot : end - t;
-	return (const char *)kv->data + first * ds_dtype_size(kv->dtype);
+/* Rows of a tile that had to be widened. */
+struct wide {
+	const char *rows[DS_ATTEND_TILE];
+	float *data; /* (tile, cols) */
+};
+
+/* What a piece works with. */
+struct desk {
+	const char *keys[2 * DS_ATTEND_TILE], *values[2 * DS_ATTEND_TILE]; /* as in struct ds_attend */
+	float *scores;
+	float *row; /* (keys.cols) of a query */
+	struct wide keys_wide, values_wide;
+	struct unit units[];
+};
+
+static size_t whole_lines(size_t n)
+{
+	return (n + LINE - 1) / LINE * LINE;
 }
 
-static void score_tile(const struct job *job, size_t row, size_t key_head, size_t begin, size_t end, const float *q,
-		       unsigned n, struct piece *piece)
+/* Numbers a unit needs, and a desk without units. */
+static size_t unit_room(const struct job *job)
 {
-	const struct ds_kv *kv = job->keys.kv;
-	struct ds_matvec mv = {.cols = job->keys.cols, .pitch = kv->width, .n = n};
+	return whole_lines(sizeof(struct unit) / sizeof(float) + 1) + job->most_queries * job->keys.cols;
+}
 
-	for (unsigned i = 0; i < n; i++)
-		mv.x[i] = q + i * job->keys.cols;
-	for (size_t t = begin; t < end; t += mv.rows) {
-		mv.w = run_of(job, &job->keys, key_head, row, t, end, &mv.rows);
-		for (unsigned i = 0; i < n; i++)
-			mv.y[i] = piece->scores[i] + (t - begin);
-		job->cpu->kernels.matvec[kv->dtype](&mv);
+static size_t wide_cols(const struct job *job)
+{
+	return job->is_widened ? job->keys.cols + (job->values.kv != job->keys.kv ? job->values.cols : 0) : 0;
+}
+
+static size_t desk_room(const struct job *job)
+{
+	return whole_lines(sizeof(struct desk) / sizeof(float) + 1) + job->tile * (DS_ATTEND_QUERIES + wide_cols(job)) +
+	       whole_lines(job->keys.cols) + 2 * LINE;
+}
+
+/* What a desk with one unit holds. Rows of 9216 elements, the longest there are, fit with 16 queries and 8 positions. */
+static void choose_tile(struct job *job)
+{
+	job->tile = DS_ATTEND_TILE;
+	job->most_queries = DS_ATTEND_QUERIES;
+	while (desk_room(job) + unit_room(job) > HALF) {
+		if (job->most_queries > 16 && job->most_queries * job->keys.cols > job->tile * wide_cols(job))
+			job->most_queries -= 16;
+		else
+			job->tile /= 2;
 	}
 }
 
-static void sum_tile(const struct job *job, size_t row, size_t key_head, size_t begin, size_t end, float *y, unsigned n,
-		     const struct piece *piece)
+static float *take(float **room, size_t n)
 {
-	const struct ds_kv *kv = job->values.kv;
-	struct ds_mix mix = {.cols = job->values.cols, .pitch = kv->width, .n = n};
+	float *taken = *room;
 
-	for (unsigned i = 0; i < n; i++)
-		mix.z[i] = y + i * job->values.cols;
-	for (size_t t = begin; t < end; t += mix.rows) {
-		mix.c = run_of(job, &job->values, key_head, row, t, end, &mix.rows);
-		for (unsigned i = 0; i < n; i++)
-			mix.p[i] = piece->scores[i] + (t - begin);
-		job->cpu->kernels.mix[kv->dtype](&mix);
-	}
+	*room += whole_lines(n);
+	return taken;
 }
 
-/* Turn a head's scores into weights against the largest score so far; what was summed under a smaller one shrinks. */
-static void weigh(const struct ds_kernels *kernels, float *scores, size_t n, float *top, float *sum, float *y,
-		  size_t width)
+static struct desk *lay_out(const struct job *job, unsigned member)
 {
-	float largest = kernels->largest(scores, n);
+	float *room = ds_cpu_scratch(job->cpu, member);
+	struct desk *desk = (struct desk *)room;
 
-	if (largest > *top) {
-		float factor = expf(*top - largest);
-
-		*sum *= factor;
-		kernels->scale(y, factor, width);
-		*top = largest;
+	take(&room, (sizeof(*desk) + job->units_taken * sizeof(struct unit)) / sizeof(float) + 1);
+	desk->scores = take(&room, job->tile * DS_ATTEND_QUERIES);
+	desk->row = take(&room, job->keys.cols);
+	if (job->is_widened) {
+		desk->keys_wide.data = take(&room, job->tile * job->keys.cols);
+		if (job->values.kv != job->keys.kv)
+			desk->values_wide.data = take(&room, job->tile * job->values.cols);
 	}
-	*sum += kernels->exp_sum(scores, *top, n);
+	for (size_t i = 0; i < job->units_taken; i++)
+		desk->units[i].q = take(&room, job->most_queries * job->keys.cols);
+	return desk;
 }
 
-static void prepare(const struct job *job, size_t row, size_t head, size_t n, struct piece *piece)
+/* ---- shares of the positions ---- */
+
+/* A share of one query is its sum (values.cols), then the softmax's largest score and sum. */
+static size_t share_pitch(const struct job *job)
 {
-	for (size_t h = 0; h < n; h++) {
-		float *q = piece->q + h * job->keys.cols;
-
-		for (size_t p = 0; p < DS_ARRAY_SIZE(job->parts) && job->parts[p].cols > 0; p++) {
-			const struct part *part = &job->parts[p];
-			const float *x = part->x + row * part->row_stride + (head + h) * part->head_stride;
-
-			for (size_t i = 0; i < part->cols; i++)
-				*q++ = x[i] * job->scale;
-		}
-		piece->top[h] = -INFINITY;
-		piece->sum[h] = 0;
-	}
+	return whole_lines(job->values.cols + 2);
 }
 
-/* The heads @head to @head + @n - 1 of one row, which share their keys. */
-static void attend(const struct job *job, size_t row, size_t head, size_t n, struct piece *piece)
+/* So many blocks' shares fit into a member's half. */
+static size_t shares_a_member(const struct job *job)
 {
+	return HALF / (job->block_rows * job->n_heads * share_pitch(job));
+}
+
+/* Of row @row and head @head, the share @share of its block. */
+static float *share_of(const struct job *job, size_t row, size_t head, size_t share)
+{
+	size_t slot = row / job->block_rows * job->n_shares + share, a_member = shares_a_member(job);
+	size_t query = slot % a_member * job->block_rows * job->n_heads + row % job->block_rows * job->n_heads + head;
+
+	return ds_cpu_scratch(job->cpu, (unsigned)(slot / a_member)) + HALF + query * share_pitch(job);
+}
+
+static void join_shares(void *arg, size_t first, size_t last, unsigned member)
+{
+	const struct job *job = arg;
 	const struct ds_kernels *kernels = &job->cpu->kernels;
-	size_t n_seen = (size_t)job->rows->positions[row] + 1, width = job->values.cols;
-	size_t key_head = head / job->n_sharing;
-	float *y = job->y + (row * job->n_heads + head) * width;
+	size_t cols = job->values.cols;
 
-	prepare(job, row, head, n, piece);
-	memset(y, 0, n * width * sizeof(*y));
-	for (size_t begin = 0; begin < n_seen; begin += TILE) {
-		size_t end = n_seen - begin < TILE ? n_seen : begin + TILE;
+	for (size_t i = first; i < last; i++) {
+		size_t row = i / job->n_heads, head = i % job->n_heads;
+		float *y = job->y + i * cols, top = -FLT_MAX, sum = 0;
 
-		for (size_t h = 0; h < n; h += DS_KERNEL_ROWS) {
-			unsigned m = n - h < DS_KERNEL_ROWS ? (unsigned)(n - h) : DS_KERNEL_ROWS;
+		for (size_t s = 0; s < job->n_shares; s++)
+			top = fmaxf(top, share_of(job, row, head, s)[cols]);
+		memset(y, 0, cols * sizeof(*y));
+		for (size_t s = 0; s < job->n_shares; s++) {
+			const float *share = share_of(job, row, head, s);
+			float factor = expf(share[cols] - top);
 
-			score_tile(job, row, key_head, begin, end, piece->q + h * job->keys.cols, m, piece);
-			for (unsigned i = 0; i < m; i++)
-				weigh(kernels, piece->scores[i], end - begin, &piece->top[h + i], &piece->sum[h + i],
-				      y + (h + i) * width, width);
-			sum_tile(job, row, key_head, begin, end, y + h * width, m, piece);
+			sum += factor * share[cols + 1];
+			kernels->add_scaled(y, share, factor, cols);
 		}
+		kernels->scale(y, 1 / sum, cols);
 	}
-	for (size_t h = 0; h < n; h++)
-		kernels->scale(y + h * width, 1 / piece->sum[h], width);
 }
 
+/* ---- a unit ---- */
+
+static void gather_query(const struct job *job, size_t row, size_t head, float *q)
+{
+	for (size_t p = 0; p < DS_ARRAY_SIZE(job->parts) && job->parts[p].cols > 0; p++) {
+		const struct part *part = &job->parts[p];
+		const float *x = part->x + row * part->row_stride + head * part->head_stride;
+
+		for (size_t i = 0; i < part->cols; i++)
+			*q++ = x[i] * job->scale;
+	}
+}
+
+/* Query @i of the unit, as struct ds_attend has them. */
+static void pack_query(const struct job *job, const struct unit *unit, size_t i, float *row)
+{
+	uint32_t *pairs = (uint32_t *)unit->q + i, pair;
+	float *q = unit->q + i;
+
+	if (!job->is_bf16) {
+		for (size_t d = 0; d < job->keys.cols; d++)
+			q[d * unit->n] = row[d];
+		return;
+	}
+	job->cpu->kernels.narrow[DS_DTYPE_BF16](row, row, job->keys.cols);
+	for (size_t d = 0; d < job->keys.cols / 2; d++) {
+		memcpy(&pair, (char *)row + d * sizeof(pair), sizeof(pair));
+		pairs[d * unit->n] = pair;
+	}
+}
+
+/* Unit @index of the rows @row to @row + @n_rows - 1; it sums into @job's output, or into the share @share. */
+static void begin_unit(const struct job *job, struct unit *unit, size_t index, size_t row, size_t n_rows, size_t share,
+		       struct desk *desk)
+{
+	size_t begin = index % job->units_a_group * job->unit_heads, left = job->n_sharing - begin, i = 0;
+
+	unit->key_head = index / job->units_a_group;
+	unit->head = unit->key_head * job->n_sharing + begin;
+	unit->n_heads = left < job->unit_heads ? left : job->unit_heads;
+	unit->n_queries = (unsigned)(n_rows * unit->n_heads);
+	unit->kernels = unit->n_queries <= DS_ATTEND_FEW ? &job->cpu->kernels.attend_few : &job->cpu->kernels.attend;
+	unit->n = (unit->n_queries + unit->kernels->lanes - 1) / unit->kernels->lanes * unit->kernels->lanes;
+	if (unit->n > unit->n_queries)
+		memset(unit->q, 0, unit->n * job->keys.cols * sizeof(float));
+	for (size_t r = row; r < row + n_rows; r++)
+		for (size_t head = unit->head; head < unit->head + unit->n_heads; head++, i++) {
+			gather_query(job, r, head, desk->row);
+			pack_query(job, unit, i, desk->row);
+			unit->y[i] = job->n_shares > 1 ? share_of(job, r, head, share)
+						       : job->y + (r * job->n_heads + head) * job->values.cols;
+			memset(unit->y[i], 0, job->values.cols * sizeof(float));
+		}
+	for (i = 0; i < unit->n; i++) {
+		unit->top[i] = -FLT_MAX;
+		unit->sum[i] = 0;
+	}
+}
+
+static void end_unit(const struct job *job, struct unit *unit)
+{
+	for (size_t i = 0; i < unit->n_queries; i++) {
+		if (job->n_shares > 1) {
+			unit->y[i][job->values.cols] = unit->top[i];
+			unit->y[i][job->values.cols + 1] = unit->sum[i];
+		} else {
+			job->cpu->kernels.scale(unit->y[i], 1 / unit->sum[i], job->values.cols);
+		}
+	}
+}
+
+/* ---- a tile ---- */
+
+/* Where the rows of the positions from @t to @end - 1 start, page by page. */
+static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row, size_t t, size_t end, const char **starts)
+{
+	size_t size = ds_row_size(kv->dtype, kv->width), slot = t % kv->page_tokens, page = t / kv->page_tokens;
+
+	for (; t < end; page++, slot = 0) {
+		const char *p = (const char *)kv->data + ((size_t)job->rows->pages[row][page] * kv->page_tokens + slot) * size;
+
+		for (; slot < kv->page_tokens && t < end; slot++, t++, p += size)
+			*starts++ = p;
+	}
+}
+
+/* The tile from @t to below @end and the one after it, which is the same once more if there is none. */
+static void find_tiles(const struct job *job, size_t row, size_t t, size_t end, bool is_first, struct desk *desk)
+{
+	size_t next = t + job->tile < end ? t + job->tile : end, after = next + job->tile < end ? next + job->tile : end;
+	const char **starts[] = {desk->keys, desk->values};
+	const struct ds_kv *kvs[] = {job->keys.kv, job->values.kv};
+
+	for (size_t i = 0; i < DS_ARRAY_SIZE(kvs); i++) {
+		const char **ahead = starts[i] + DS_ATTEND_TILE;
+
+		if (is_first)
+			find_rows(job, kvs[i], row, t, next, starts[i]);
+		else
+			memcpy(starts[i], ahead, (next - t) * sizeof(*ahead));
+		find_rows(job, kvs[i], row, next, after, ahead);
+		for (size_t j = after - next; j < job->tile; j++)
+			ahead[j] = starts[i][0];
+	}
+}
+
+/* @n rows of the cache as float32, and where these are. */
+static void widen_rows(const struct job *job, const struct columns *c, size_t offset, const char *const *starts, size_t n,
+		       struct wide *wide, const char *const **rows, size_t *wide_offset)
+{
+	enum ds_dtype dtype = c->kv->dtype;
+	size_t size = ds_row_size(dtype, c->cols);
+
+	for (size_t i = 0; i < n; i++) {
+		const char *ahead = starts[DS_ATTEND_TILE + i] + offset;
+
+		for (size_t j = 0; j < size; j += 64)
+			__builtin_prefetch(ahead + j, 0, 2);
+		job->cpu->kernels.widen[dtype](wide->data + i * c->cols, starts[i] + offset, c->cols);
+		wide->rows[i] = (const char *)(wide->data + i * c->cols);
+	}
+	*rows = wide->rows;
+	*wide_offset = 0;
+}
+
+/* No row sees positions after its own. */
+static void hide_later(const struct job *job, const struct unit *unit, const struct ds_attend *op, size_t row, size_t t)
+{
+	for (size_t i = 0; i < op->n_queries; i += unit->n_heads) {
+		size_t n_seen = (size_t)job->rows->positions[row + i / unit->n_heads] + 1;
+
+		for (size_t j = n_seen > t ? n_seen - t : 0; j < op->n_positions; j++)
+			for (size_t h = 0; h < unit->n_heads; h++)
+				op->scores[j * op->n + i + h] = -INFINITY;
+	}
+}
+
+static void attend_tile(const struct job *job, struct unit *unit, size_t row, size_t t, size_t n, struct desk *desk)
+{
+	const struct ds_attend_kernels *kernels = unit->kernels;
+	const struct ds_kv *k = job->keys.kv, *v = job->values.kv;
+	struct ds_attend op = {
+		.n_positions = (unsigned)n,
+		.n_queries = unit->n_queries,
+		.n = unit->n,
+		.key_cols = job->keys.cols,
+		.value_cols = job->values.cols,
+		.keys = desk->keys,
+		.values = desk->values,
+		.key_offset = ds_row_size(k->dtype, unit->key_head * job->keys.cols),
+		.value_offset = ds_row_size(v->dtype, unit->key_head * job->values.cols),
+		.q = unit->q,
+		.scores = desk->scores,
+		.top = unit->top,
+		.sum = unit->sum,
+		.factor = unit->factor,
+		.y = unit->y,
+	};
+
+	if (job->is_widened)
+		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
+	(job->is_bf16 ? kernels->scores_bf16 : kernels->scores)(&op);
+	hide_later(job, unit, &op, row, t);
+	kernels->weigh(&op);
+	if (v == k) { /* values are the first columns of keys */
+		op.values = op.keys;
+		op.value_offset = op.key_offset;
+	} else if (job->is_widened) {
+		widen_rows(job, &job->values, op.value_offset, desk->values, n, &desk->values_wide, &op.values,
+			   &op.value_offset);
+	}
+	(job->is_bf16 ? kernels->mix_bf16 : kernels->mix)(&op);
+}
+
+/* ---- pieces ---- */
+
+/* Rows @row to @row + @n_rows - 1, all of one sequence: the units from @first on. */
+static void attend(const struct job *job, size_t row, size_t n_rows, size_t first, size_t share, struct desk *desk)
+{
+	size_t n_units = job->n_units - first < job->units_taken ? job->n_units - first : job->units_taken;
+	size_t n_seen = 0, n_tiles, begin, end;
+
+	for (size_t r = row; r < row + n_rows; r++)
+		if (n_seen <= job->rows->positions[r])
+			n_seen = (size_t)job->rows->positions[r] + 1;
+	n_tiles = (n_seen + job->tile - 1) / job->tile;
+	begin = n_tiles * share / job->n_shares * job->tile;
+	end = n_tiles * (share + 1) / job->n_shares * job->tile;
+	end = end < n_seen ? end : n_seen;
+	for (size_t i = 0; i < n_units; i++)
+		begin_unit(job, &desk->units[i], first + i, row, n_rows, share, desk);
+	for (size_t t = begin; t < end; t += job->tile) {
+		find_tiles(job, row, t, end, t == begin, desk);
+		for (size_t i = 0; i < n_units; i++)
+			attend_tile(job, &desk->units[i], row, t, end - t < job->tile ? end - t : job->tile, desk);
+	}
+	for (size_t i = 0; i < n_units; i++)
+		end_unit(job, &desk->units[i]);
+}
+
+/* The last rows, which see most, come first. */
 static void attention_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct job *job = arg;
+	struct desk *desk = lay_out(job, member);
 
 	for (size_t i = first; i < last; i++) {
-		size_t piece = i % job->n_pieces, begin = piece % job->n_groups * job->n_taken;
-		size_t left = job->n_sharing - begin;
+		size_t share = i % job->n_shares, chunk = i / job->n_shares % job->n_chunks;
+		size_t row = (job->n_blocks - 1 - i / job->n_shares / job->n_chunks) * job->block_rows;
+		size_t end = row + job->block_rows < job->rows->n ? row + job->block_rows : job->rows->n;
 
-		attend(job, i / job->n_pieces, piece / job->n_groups * job->n_sharing + begin,
-		       left < job->n_taken ? left : job->n_taken, (struct piece *)ds_cpu_scratch(job->cpu, member));
+		for (size_t next; row < end; row = next) {
+			for (next = row + 1; next < end && job->rows->pages[next] == job->rows->pages[row];)
+				next++;
+			attend(job, row, next - row, chunk * job->units_taken, share, desk);
+		}
 	}
 }
 
-/* @n_taken heads a piece, or as many as the scratch has room for. */
-static void run(struct ds_cpu *cpu, struct job *job, size_t n_taken)
-{
-	size_t room = (DS_SCRATCH - sizeof(struct piece) / sizeof(float)) / job->keys.cols;
+/* ---- how the work is divided ---- */
 
-	if (n_taken > MAX_HEADS)
-		n_taken = MAX_HEADS;
-	if (n_taken > room)
-		n_taken = room;
-	if (n_taken > job->n_sharing)
-		n_taken = job->n_sharing;
-	job->cpu = cpu;
-	job->n_taken = n_taken;
-	job->n_groups = (job->n_sharing + n_taken - 1) / n_taken;
-	job->n_pieces = job->n_heads / job->n_sharing * job->n_groups;
-	ds_team_run(cpu->team, job->rows->n * job->n_pieces, 1, attention_pieces, job);
+/* The mean number of rows of a sequence that follow one another, and the largest number of positions a row sees. */
+static void survey(const struct ds_rows *rows, size_t *run, size_t *n_seen)
+{
+	size_t n_runs = 1;
+
+	*n_seen = (size_t)rows->positions[0] + 1;
+	for (size_t r = 1; r < rows->n; r++) {
+		n_runs += rows->pages[r] != rows->pages[r - 1];
+		if (*n_seen <= rows->positions[r])
+			*n_seen = (size_t)rows->positions[r] + 1;
+	}
+	*run = (rows->n + n_runs - 1) / n_runs;
 }
 
-/* As many heads a piece as leave every member some pieces. */
+/* Shares, and as many units a piece as the scratch holds; one share if the team has enough to do or the rest is too little. */
+static void divide_positions(struct job *job, size_t n_seen, size_t n_wanted)
+{
+	size_t team = ds_team_size(job->cpu->team), n = n_seen / MIN_SHARE, wanted, a_member;
+
+	job->n_shares = 1;
+	job->units_taken = (HALF - desk_room(job)) / unit_room(job);
+	if (job->units_taken > job->n_units)
+		job->units_taken = job->n_units;
+	job->n_chunks = (job->n_units + job->units_taken - 1) / job->units_taken;
+	a_member = shares_a_member(job);
+	wanted = n_wanted / (job->n_blocks * job->n_chunks);
+	n = n < wanted ? n : wanted;
+	n = n < a_member * team / job->n_blocks ? n : a_member * team / job->n_blocks;
+	n -= n % team;
+	if (n > 1) {
+		job->n_shares = n;
+		return;
+	}
+	job->units_taken = 1;
+	job->n_chunks = job->n_units;
+}
+
+static void run(struct ds_cpu *cpu, struct job *job)
+{
+	size_t wanted = (size_t)PIECES_A_MEMBER * ds_team_size(cpu->team), run_length, n_seen, most, heads;
+
+	if (job->rows->n == 0)
+		return;
+	job->cpu = cpu;
+	job->is_bf16 = job->keys.kv->dtype == DS_DTYPE_BF16 && cpu->kernels.attend.mix_bf16 &&
+		       job->keys.cols % 2 == 0 && job->values.cols % 32 == 0;
+	job->is_widened = !job->is_bf16 && job->keys.kv->dtype != DS_DTYPE_F32;
+	choose_tile(job);
+	survey(job->rows, &run_length, &n_seen);
+	heads = job->n_sharing < job->most_queries ? job->n_sharing : job->most_queries;
+	most = job->most_queries / heads < run_length ? job->most_queries / heads : run_length;
+	job->unit_heads = heads;
+	job->block_rows = most;
+	for (;;) {
+		job->units_a_group = (job->n_sharing + job->unit_heads - 1) / job->unit_heads;
+		job->n_units = job->n_heads / job->n_sharing * job->units_a_group;
+		job->n_blocks = (job->rows->n + job->block_rows - 1) / job->block_rows;
+		divide_positions(job, n_seen, wanted);
+		if (job->n_shares > 1 || job->n_blocks * job->n_chunks >= wanted)
+			break;
+		/* smaller pieces, so that everybody has some */
+		if (job->block_rows > 1)
+			job->block_rows = (job->block_rows + 1) / 2;
+		else if (job->unit_heads > DS_ATTEND_FEW)
+			job->unit_heads = (job->unit_heads + 1) / 2;
+		else
+			break;
+	}
+	ds_team_run(cpu->team, job->n_blocks * job->n_chunks * job->n_shares, 1, attention_pieces, job);
+	if (job->n_shares > 1)
+		ds_team_run(cpu->team, job->rows->n * job->n_heads, 8, join_shares, job);
+}
+
 void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op)
 {
-	struct ds_cpu *cpu = self;
-	size_t n = (size_t)op->rows->n * op->n_heads / (PIECES_A_MEMBER * ds_team_size(cpu->team));
 	struct job job = {
 		.rows = op->rows,
 		.keys = {op->kv, (size_t)op->kv_lora + op->qk_rope},
@@ -199,12 +491,9 @@ void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op)
 		.n_sharing = op->n_heads,
 	};
 
-	if (n > DS_KERNEL_ROWS)
-		n -= n % DS_KERNEL_ROWS;
-	run(cpu, &job, n > 0 ? n : 1);
+	run(self, &job);
 }
 
-/* All heads that share their keys are one piece, so that these are read once. */
 void ds_cpu_attention(void *self, const struct ds_attention *op)
 {
 	struct job job = {
@@ -218,5 +507,5 @@ void ds_cpu_attention(void *self, const struct ds_attention *op)
 		.n_sharing = op->n_heads / op->n_kv_heads,
 	};
 
-	run(self, &job, job.n_sharing);
+	run(self, &job);
 }

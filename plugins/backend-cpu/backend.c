@@ -240,4 +240,5 @@ const struct ds_backend_ops ds_cpu_ops = {
 	.gather = ds_cpu_gather,
 	.attention = ds_cpu_attention,
 	.add_bias = ds_cpu_add_bias,
+	.peak = ds_cpu_peak,
 };

@@ -128,6 +128,9 @@ void ds_cpu_route(void *self, const struct ds_route *op);
 void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op);
 void ds_cpu_attention(void *self, const struct ds_attention *op);
 
+/* peak.c */
+int ds_cpu_peak(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);
+
 /* backend.c: the table, for tests that link the objects. vectors.c: known answers of every operation. */
 extern const struct ds_backend_ops ds_cpu_ops;
 extern const struct ds_vector ds_cpu_vectors[];

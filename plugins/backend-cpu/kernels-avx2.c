@@ -227,9 +227,11 @@ static inline vec vec_of_e4m3(__m128i x)
 #include "kernels-x86.h"
 
 #include "kernels-simd.h"
+#include "kernels-attention-simd.h"
 
 void ds_kernels_init_avx2(struct ds_kernels *k)
 {
 	replace_kernels(k);
 	k->gemm_min = 24;
+	k->attend = k->attend_few = attend_kernels;
 }

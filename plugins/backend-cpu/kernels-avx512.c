@@ -194,9 +194,11 @@ static inline vec vec_of_nibbles(vec table, __m128i bytes, unsigned shift)
 #include "kernels-x86.h"
 
 #include "kernels-simd.h"
+#include "kernels-attention-simd.h"
 
 void ds_kernels_init_avx512(struct ds_kernels *k)
 {
 	replace_kernels(k);
 	k->gemm_min = 96;
+	k->attend = attend_kernels;
 }

@@ -298,9 +298,11 @@ static ALWAYS_INLINE vec vec_of_fp8(bytes32 x, unsigned v)
 }
 
 #include "kernels-simd.h"
+#include "kernels-attention-simd.h"
 
 void ds_kernels_init_neon(struct ds_kernels *k)
 {
 	replace_kernels(k);
 	k->gemm_min = 24;
+	k->attend = k->attend_few = attend_kernels;
 }

@@ -227,4 +227,5 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 		.rotate_halves = rotate_halves,
 	};
 	ds_kernels_init_blocks(k);
+	ds_attention_init_portable(k);
 }

@@ -8,6 +8,7 @@
 
 #include <deepseekd/model.h>
 
+#include "kernels-attention.h"
 #include "tiles.h"
 
 enum {
@@ -72,6 +73,7 @@ struct ds_kernels {
 	void (*rotate_halves)(float *x, const float *turn, size_t n);
 
 	struct ds_tiles tiles;
+	struct ds_attend_kernels attend, attend_few; /* of any number of queries, of DS_ATTEND_FEW at most */
 };
 
 /* Each has what those before it in its family have; the later, the better. */
@@ -96,6 +98,8 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
 
 void ds_kernels_init_portable(struct ds_kernels *k);
 void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
+void ds_attention_init_portable(struct ds_kernels *k); /* called by that, too */
 void ds_kernels_init_neon(struct ds_kernels *k);
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
+void ds_attention_init_avx512bf16(struct ds_kernels *k); /* what needs AVX512-BF16 besides */

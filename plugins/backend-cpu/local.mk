@@ -4,6 +4,7 @@
 # The kernels' tests are built of these alone too.
 backend_cpu_kernels = \
 	plugins/backend-cpu/kernels.c plugins/backend-cpu/kernels.h \
+	plugins/backend-cpu/kernels-attention.h plugins/backend-cpu/kernels-attention-portable.c \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
 	plugins/backend-cpu/tiles-portable.c plugins/backend-cpu/tiles.h \
@@ -13,7 +14,8 @@ backend_cpu_neon = plugins/backend-cpu/kernels-neon.c plugins/backend-cpu/tiles-
 backend_cpu_dotprod = plugins/backend-cpu/tiles-neon-dotprod.c
 dotprod_cflags = -march=armv8.2-a+dotprod
 kernels_simd_headers = \
-	plugins/backend-cpu/kernels-blocks.h plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
+	plugins/backend-cpu/kernels-attention-simd.h plugins/backend-cpu/kernels-blocks.h \
+	plugins/backend-cpu/kernels-inline.h plugins/backend-cpu/kernels-simd.h
 
 noinst_LIBRARIES += plugins/backend-cpu/libbackend-cpu.a
 plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
@@ -25,6 +27,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/experts.c \
 	$(backend_cpu_kernels) \
 	plugins/backend-cpu/matmul.c \
+	plugins/backend-cpu/peak.c plugins/backend-cpu/peak.h plugins/backend-cpu/peak-portable.c \
 	plugins/backend-cpu/route.c \
 	plugins/backend-cpu/team.c plugins/backend-cpu/team.h \
 	plugins/backend-cpu/tiles.c \
@@ -47,19 +50,20 @@ plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
 plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
 noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a \
-	plugins/backend-cpu/libtiles-bf16.a
+	plugins/backend-cpu/libavx512-bf16.a
 plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
 plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
 plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c
 plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
-plugins_backend_cpu_libtiles_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c
-plugins_backend_cpu_libtiles_bf16_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libtiles_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
+plugins_backend_cpu_libavx512_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c
+plugins_backend_cpu_libavx512_bf16_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx512_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
 backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
-	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libtiles-bf16.a
+	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libavx512-bf16.a
 endif
+include plugins/backend-cpu/peak.mk
 
 if AARCH64
 noinst_LIBRARIES += plugins/backend-cpu/libkernels-neon.a

@@ -26,3 +26,7 @@ tests_bench_synth_model_SOURCES = tests/bench/synth-model.c \
 tests_bench_synth_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/helpers -I$(top_srcdir)/lib
 tests_bench_synth_model_CFLAGS = $(AM_CFLAGS) -Wno-override-init
 tests_bench_synth_model_LDADD = helpers/libloader.a lib/libds.a
+noinst_PROGRAMS += tests/bench/attention
+tests_bench_attention_SOURCES = tests/bench/attention.c
+tests_bench_attention_CPPFLAGS = $(plugin_cppflags) -I$(top_srcdir)
+tests_bench_attention_LDADD = $(backend_cpu_libraries) $(OPENBLAS_LIBS)

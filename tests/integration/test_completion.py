@@ -13,7 +13,7 @@ STAGE = pathlib.Path(os.environ.get("DEEPSEEKD_STAGE", "build/stage")).resolve()
 SCRIPTS = {"bash": STAGE / "share/bash-completion/completions/dsctl",
            "zsh": STAGE / "share/zsh/site-functions/_dsctl",
            "fish": STAGE / "share/fish/vendor_completions.d/dsctl.fish"}
-VERBS = {"run", "chat", "status", "ls", "load", "unload", "plugins", "verify", "inspect", "quantize", "tokenize", "render",
+VERBS = {"run", "chat", "status", "ls", "load", "unload", "plugins", "verify", "inspect", "quantize", "tokenize", "render", "bench",
          "config", "completion"}
 
 

@@ -1,5 +1,5 @@
 backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-backend-cpu-rows \
-	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-tiles
+	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-tiles tests/unit/test-attention
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
 TESTS += $(backend_cpu_tests)
@@ -25,3 +25,6 @@ tests_unit_test_tiles_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_team_SOURCES = tests/unit/test-team.c
 tests_unit_test_team_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_team_LDADD = $(backend_cpu_test_ldadd)
+tests_unit_test_attention_SOURCES = tests/unit/test-attention.c
+tests_unit_test_attention_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_attention_LDADD = $(backend_cpu_test_ldadd)

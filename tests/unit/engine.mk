@@ -2,7 +2,7 @@
 engine_tests = \
 	tests/unit/test-arch tests/unit/test-kv tests/unit/test-outbox tests/unit/test-prompt tests/unit/test-rope \
 	tests/unit/test-schedule \
-	tests/unit/test-steps tests/unit/test-stops
+	tests/unit/test-steps tests/unit/test-stops tests/unit/test-work
 if HAVE_CMOCKA
 check_PROGRAMS += $(engine_tests)
 TESTS += $(engine_tests)
@@ -36,3 +36,6 @@ tests_unit_test_steps_LDADD = $(engine_test_ldadd) $(backend_cpu_libraries) $(OP
 tests_unit_test_stops_SOURCES = tests/unit/test-stops.c
 tests_unit_test_stops_CPPFLAGS = $(engine_test_cppflags)
 tests_unit_test_stops_LDADD = $(engine_test_ldadd)
+tests_unit_test_work_SOURCES = tests/unit/test-work.c tests/unit/engine-image.h
+tests_unit_test_work_CPPFLAGS = $(engine_test_cppflags)
+tests_unit_test_work_LDADD = $(engine_test_ldadd) $(backend_cpu_libraries) $(OPENBLAS_LIBS)

@@ -1,6 +1,6 @@
 /* images.h - the memory of a model image: made at its exact size, written by one loader, sealed, read by engines.
  *
- * The broker holds descriptors only: it never maps or reads an image. */
+ * Who makes it, the broker or dsctl, holds descriptors only, and never maps or reads an image. */
 #pragma once
 
 #include <deepseekd/base.h>

@@ -19,7 +19,7 @@ int ds_images_create(const char *name, uint64_t size, struct ds_error *err)
 	fd = memfd_create(label, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return ds_fail(err, -errno, "no memfd for the image of %s: %s", name, strerror(errno));
-	/* No x bits: else F_SEAL_EXEC would mean something else; and only the daemon's user may open it again. */
+	/* No x bits: else F_SEAL_EXEC would mean something else; and only the user who made it may open it again. */
 	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0)
 		return ds_fail(err, -errno, "an image of %llu bytes for %s: %s", (unsigned long long)size, name,
 			       strerror(errno));

@@ -1,0 +1,43 @@
+/* kernels-attention.h - the inner loops of attention: some queries that read the same keys against a tile of positions.
+ *
+ * A query is one head of one row. Scores and weights lie (positions, queries), so that the lanes of a vector are
+ * queries: a key's element is broadcast to all of them, and no sum runs across a vector. Queries are padded to whole
+ * vectors; what is computed for the padding is never read. Rows are of float32 or, in the functions that say so, as
+ * the cache has them. */
+#pragma once
+
+#include <deepseekd/model.h>
+
+enum {
+	DS_ATTEND_TILE = 64,	/* positions, an even number */
+	DS_ATTEND_QUERIES = 48, /* a multiple of every set's lanes */
+	DS_ATTEND_FEW = 8,	/* so many queries are worth a set with shorter vectors */
+};
+
+struct ds_attend {
+	unsigned n_positions; /* 1 to DS_ATTEND_TILE */
+	unsigned n_queries;   /* 1 to DS_ATTEND_QUERIES */
+	unsigned n;	      /* queries with their padding: a multiple of the set's lanes */
+	size_t key_cols, value_cols;
+	/* [2 * DS_ATTEND_TILE]: where the rows of this tile start, and from DS_ATTEND_TILE on what to ask memory for
+	 * meanwhile: those of the next tile. */
+	const char *const *keys, *const *values;
+	size_t key_offset, value_offset; /* from there to the columns of these heads */
+	/* (key_cols, n) float32 times the scale; of BF16 (key_cols / 2, n) pairs of neighbours. */
+	const void *q;
+	float *scores;	    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
+	float *top, *sum;   /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
+	float *factor;	    /* [n]: by which weigh() found that what was summed before shrinks */
+	float *const *y;    /* [n_queries]: value_cols values each */
+};
+
+/* y = y * factor + weights * values is what a mixing kernel does. */
+struct ds_attend_kernels {
+	unsigned lanes;
+	void (*scores)(const struct ds_attend *op);
+	void (*weigh)(const struct ds_attend *op); /* scores to weights: exp(score - top) */
+	void (*mix)(const struct ds_attend *op);
+	/* Rows of BF16, key_cols even and value_cols a multiple of 32; NULL: rows are widened first. */
+	void (*scores_bf16)(const struct ds_attend *op);
+	void (*mix_bf16)(const struct ds_attend *op);
+};
