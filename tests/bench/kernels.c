@@ -126,7 +126,8 @@ static int run_tests(const struct kernel_test *test, enum ds_isa isa)
 
 int main(int argc, char **argv)
 {
-	static const struct kernel_test *const all[] = {product_tests, pass_tests, block_tests, tile_tests};
+	static const struct kernel_test *const all[] = {product_tests, pass_tests, block_tests, tile_tests,
+							attention_tests};
 	int failed = 0, found = 0;
 
 	ds_kernels_init(&portable, DS_ISA_PORTABLE);

@@ -14,7 +14,7 @@ struct kernel_test {
 
 #define KERNEL_TEST(function) {#function, function}
 
-extern const struct kernel_test product_tests[], pass_tests[], block_tests[], tile_tests[];
+extern const struct kernel_test product_tests[], pass_tests[], block_tests[], tile_tests[], attention_tests[];
 
 /* The definition of right. */
 extern struct ds_kernels portable;

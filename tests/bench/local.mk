@@ -6,8 +6,8 @@ tests_bench_backend_LDADD = $(backend_cpu_libraries) $(OPENBLAS_LIBS)
 noinst_PROGRAMS += tests/bench/kernels
 TESTS += tests/bench/kernels
 kernel_tests = tests/bench/kernels.c tests/bench/kernels.h \
-	tests/bench/kernels-bench.c tests/bench/kernels-blocks.c tests/bench/kernels-passes.c tests/bench/kernels-products.c \
-	tests/bench/kernels-tiles.c tests/unit/random-blocks.h
+	tests/bench/kernels-attention.c tests/bench/kernels-bench.c tests/bench/kernels-blocks.c \
+	tests/bench/kernels-passes.c tests/bench/kernels-products.c tests/bench/kernels-tiles.c tests/unit/random-blocks.h
 tests_bench_kernels_SOURCES = $(kernel_tests)
 tests_bench_kernels_CPPFLAGS = $(plugin_cppflags) -I$(top_srcdir)
 tests_bench_kernels_LDADD = $(backend_cpu_libraries)
