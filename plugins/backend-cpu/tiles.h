@@ -168,6 +168,8 @@ struct ds_tiles {
 };
 
 void ds_tiles_init_portable(struct ds_tiles *tiles);
+void ds_tiles_init_neon(struct ds_tiles *tiles);
+void ds_tiles_init_neon_dotprod(struct ds_tiles *tiles);
 void ds_tiles_init_avx2(struct ds_tiles *tiles);
 void ds_tiles_init_avx2_vnni(struct ds_tiles *tiles);
 void ds_tiles_init_avx512_vnni(struct ds_tiles *tiles);
