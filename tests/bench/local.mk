@@ -18,3 +18,7 @@ tests_bench_synth_model_SOURCES = tests/bench/synth-model.c \
 tests_bench_synth_model_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/helpers -I$(top_srcdir)/lib
 tests_bench_synth_model_CFLAGS = $(AM_CFLAGS) -Wno-override-init
 tests_bench_synth_model_LDADD = helpers/libloader.a lib/libds.a
+noinst_PROGRAMS += tests/bench/sampler
+tests_bench_sampler_SOURCES = tests/bench/sampler.c
+tests_bench_sampler_CPPFLAGS = $(engine_cppflags)
+tests_bench_sampler_LDADD = $(engine_libraries) $(JANSSON_LIBS) $(SECCOMP_LIBS) -lm
