@@ -30,3 +30,7 @@ noinst_PROGRAMS += tests/bench/attention
 tests_bench_attention_SOURCES = tests/bench/attention.c
 tests_bench_attention_CPPFLAGS = $(plugin_cppflags) -I$(top_srcdir)
 tests_bench_attention_LDADD = $(backend_cpu_libraries) $(OPENBLAS_LIBS)
+noinst_PROGRAMS += tests/bench/sampler
+tests_bench_sampler_SOURCES = tests/bench/sampler.c
+tests_bench_sampler_CPPFLAGS = $(engine_cppflags)
+tests_bench_sampler_LDADD = $(engine_libraries) $(JANSSON_LIBS) $(SECCOMP_LIBS) -lm
