@@ -401,6 +401,7 @@ static int gather(struct ds_answer *a, const struct ds_request_event *event)
 {
 	json_t **pending = &a->pending_logprobs;
 
+	a->call->answer_size += event->size;
 	switch (event->type) {
 	case DS_EVENT_LOGPROBS:
 		json_decref(*pending);

@@ -326,7 +326,21 @@ def test_an_idle_daemon_with_a_model_is_small(daemon):
     assert (status, len(answer["choices"][0]["message"]["content"])) == (200, 40000000)
     daemon.post(CHAT, LONG_TEXT)
     if not SANITIZED:
-        assert daemon.rss_kib() < 12 * 1024
+        until("memory given back", lambda: daemon.rss_kib() < 12 * 1024)
+
+
+def test_what_was_gathered_for_who_left_is_given_back_to_the_system(daemon):
+    before = daemon.rss_kib()
+    large = begin(daemon, "tokens=1000000 size=2000")
+    until("much of an answer", lambda: daemon.rss_kib() > before + (64 << 10))
+    small = begin(daemon, "tokens=1000000 size=2000 delay_us=5000")  # what it takes lies above in memory
+    daemon.wait_running(2)
+    until("more of it", lambda: daemon.rss_kib() > before + (128 << 10))
+    leave(large)
+    daemon.wait_running(1)
+    if not SANITIZED:
+        until("memory given back", lambda: daemon.rss_kib() < before + (32 << 10))
+    leave(small)
 
 
 def test_a_full_queue_refuses_with_429():
