@@ -136,13 +136,16 @@ static int send_files(int socket, const struct ds_files *files, struct ds_error 
 	return r;
 }
 
-/* The exit code says little of what is wrong with a file; only that it is not there is told apart. */
+/* The exit code says little of what is wrong with a file; only that it is not there is told apart, and what is wrong
+ * with the command line. */
 static int fail_as_told(const struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_release) json_t *json = json_loadb((const char *)m->data, m->size, 0, NULL);
 	const char *message = json_string_value(json_object_get(json, "message"));
+	const char *code = json_string_value(json_object_get(json, "code"));
 
-	return ds_fail(err, -EREMOTEIO, "%s", message ? message : "ds-loader failed without a reason");
+	return ds_fail(err, code && !strcmp(code, "invalid_request") ? -EINVAL : -EREMOTEIO, "%s",
+		       message ? message : "ds-loader failed without a reason");
 }
 
 /* 0: go on; 1: *@answer is there. */
