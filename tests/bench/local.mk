@@ -15,7 +15,7 @@ noinst_PROGRAMS += tests/bench/tokenizer
 tests_bench_tokenizer_SOURCES = tests/bench/tokenizer.c
 tests_bench_tokenizer_CPPFLAGS = $(AM_CPPFLAGS) $(PCRE2_CFLAGS) -I$(top_srcdir)
 tests_bench_tokenizer_LDADD = $(tokenizer_bpe_libs) $(fuzz_format_libs)
-EXTRA_DIST += tests/bench/restart.py tests/bench/token-gaps.py
+EXTRA_DIST += tests/bench/load.py tests/bench/restart.py tests/bench/token-gaps.py
 # Models of the shape of published ones, with random weights; `synth-model` alone lists them.
 noinst_PROGRAMS += tests/bench/synth-model
 tests_bench_synth_model_SOURCES = tests/bench/synth-model.c \
