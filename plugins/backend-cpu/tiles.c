@@ -24,12 +24,10 @@ struct tile_scratch {
 
 _Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
 
-/* Types whose values are floats are multiplied as BF16. */
+/* BF16 and FP8, whose fractions BF16 holds, are multiplied as BF16; of F32 and F16 it would lose too much. */
 static enum ds_tile_kind kind_of(enum ds_dtype dtype)
 {
-	enum ds_tile_kind kind = ds_tile_type(dtype).kind;
-
-	return kind != DS_TILE_NONE ? kind : dtype == DS_DTYPE_F32 ? DS_TILE_NONE : DS_TILE_BF16;
+	return dtype == DS_DTYPE_BF16 || dtype == DS_DTYPE_FP8 ? DS_TILE_BF16 : ds_tile_type(dtype).kind;
 }
 
 bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n)
