@@ -43,13 +43,14 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
 	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
 }
 
-/* The codes of the rows from @i on, of product @p. */
-static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t i)
+/* The codes of tile @t of the activations of @p, whose first row is *@row. Rows are shared out evenly: a narrow tile takes
+ * nearly as long as a wide one. */
+static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t t, size_t *row)
 {
-	size_t left = p->n - i;
-	uint32_t n = left < cpu->kernels.tiles.width ? (uint32_t)left : cpu->kernels.tiles.width;
+	size_t n_tiles = ds_tiles_count(cpu, p->n), last = (t + 1) * p->n / n_tiles;
 
-	return ds_codes_at((char *)p->codes + i * ds_codes_size(p->cols), p->cols, n);
+	*row = t * p->n / n_tiles;
+	return ds_codes_at((char *)p->codes + *row * ds_codes_size(p->cols), p->cols, (uint32_t)(last - *row));
 }
 
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
@@ -59,11 +60,12 @@ void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, siz
 
 	type.kind = kind_of(p->dtype);
 	for (size_t t = first; t < last; t++) {
-		struct ds_codes codes = codes_of(cpu, p, t * tiles->width);
+		size_t row;
+		struct ds_codes codes = codes_of(cpu, p, t, &row);
 		const float *x[DS_TILE_WIDTH];
 
 		for (uint32_t i = 0; i < codes.n; i++)
-			x[i] = ds_product_x(p, t * tiles->width + i);
+			x[i] = ds_product_x(p, row + i);
 		if (type.kind == DS_TILE_BF16)
 			tiles->narrow(&codes, x, p->cols);
 		else
@@ -139,10 +141,12 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 
-	for (size_t i = 0; i < p->n; i += tiles->width) {
-		op->codes = codes_of(cpu, p, i);
+	for (size_t t = 0; t < ds_tiles_count(cpu, p->n); t++) {
+		size_t first;
+
+		op->codes = codes_of(cpu, p, t, &first);
 		for (uint32_t j = 0; j < op->codes.n; j++)
-			op->y[j] = ds_product_y(p, i + j) + row;
+			op->y[j] = ds_product_y(p, first + j) + row;
 		tiles->product[kind_of(p->dtype)](op);
 	}
 }
@@ -152,7 +156,7 @@ static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, s
 	struct ds_few_product op = {
 		.panels = (const char *)p->w + first / DS_PANEL * ds_panel_size(p->dtype, p->cols),
 		.cols = p->cols,
-		.codes = codes_of(cpu, p, 0),
+		.codes = ds_codes_at(p->codes, p->cols, p->n),
 		.n_rows = last - first,
 		.add = p->add,
 	};
