@@ -187,6 +187,9 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col
 		ivec w[TILE_VECTORS];
 
 		UNROLL
+		for (unsigned p = 0; p < TILE_PANELS; p++)
+			__builtin_prefetch(op->next + p * op->panel_size + (col / 4 + s) * op->next_step, 0, 3);
+		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
 			w[v] = iv_load(tile[v / VECTORS].codes[col / 4 + s][v % VECTORS * LANES]);
 		UNROLL

@@ -13,6 +13,7 @@
 enum {
 	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
+	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
 /* What a member keeps in its scratch. */
@@ -148,7 +149,24 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
 		tiles->product[kind_of(p->dtype)](op);
+		op->next_step = 0;
 	}
+}
+
+/* What follows the columns up to @end of the panels from @row on is to be asked of memory during their product. */
+static void ask_for_next(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t end,
+			 struct ds_tile_product *op)
+{
+	struct ds_panel_format f = ds_panel_format(p->dtype);
+	size_t words = f.n_units * DS_PANEL_LINE; /* bytes of a block */
+
+	op->panel_size = ds_panel_size(p->dtype, p->cols);
+	op->next_step = words * 4 / f.block;
+	op->next = (const char *)p->w + ds_panel_heads_size(&f, p->cols);
+	if (end < p->cols)
+		op->next += row / DS_PANEL * op->panel_size + end / f.block * words;
+	else
+		op->next += (row / DS_PANEL + cpu->kernels.tiles.panels) * op->panel_size;
 }
 
 static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
@@ -185,8 +203,11 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 				.cols = cols,
 				.n_rows = last - row < tile_rows ? last - row : tile_rows,
 				.add = p->add || col > 0,
+				.next = (const char *)scratch,
 			};
 
+			if (p->layout == DS_LAYOUT_PANELS && p->n <= SOME_TILES * tiles->width)
+				ask_for_next(cpu, p, row, col + cols, &op);
 			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
 			multiply(cpu, p, row, &op);
 		}

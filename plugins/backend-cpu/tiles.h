@@ -141,6 +141,10 @@ struct ds_tile_product {
 	float *y[DS_TILE_WIDTH];
 	size_t n_rows;
 	bool add;
+	/* Words that will be unpacked next and are asked of memory meanwhile, @next_step bytes for every four columns of each
+	 * panel, @panel_size apart. Not for DS_TILE_BF16. */
+	const char *next;
+	size_t panel_size, next_step;
 };
 
 /* y[i][r] (+)= row r of the panels times row i, over all columns, for the rows 0 to @n_rows - 1 of them. */

@@ -305,6 +305,7 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 		.cols = all - first * block,
 		.n_rows = rows,
 		.add = rows % 2,
+		.next = (const char *)tile,
 	};
 
 	make_weights(&w, type, rows, all, kind);
