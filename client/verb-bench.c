@@ -71,7 +71,7 @@ static int check_number(const char *flag, const struct ds_number *n, double min,
 
 static int check_options(const struct options *o, struct ds_bench_plan *plan, struct ds_error *err)
 {
-	static const char *const kv_types[] = {"bf16", "f16", "f32", NULL}, *const precisions[] = {"fast", "exact", NULL},
+	static const char *const kv_types[] = {"bf16", "f16", "q8_0", "f32", NULL}, *const precisions[] = {"fast", "exact", NULL},
 			  *const residencies[] = {"resident", "mapped", NULL};
 	const struct ds_bench_lists lists = {
 		.prefill = or_else(o->prefill, "32,128,512,1024,4096"),
@@ -378,7 +378,7 @@ static const struct ds_flag flags[] = {
 	{"tokens", 'n', DS_FLAG_COUNT, offsetof(struct options, tokens), "N", "tokens that a text goes on for (64)"},
 	{"runs", 'r', DS_FLAG_COUNT, offsetof(struct options, runs), "N", "runs of each (5, or fewer of what takes long)"},
 	{"threads", 't', DS_FLAG_COUNT, offsetof(struct options, threads), "N", "threads that compute"},
-	{"kv-type", 0, DS_FLAG_TEXT, offsetof(struct options, kv_type), "TYPE", "of the cache: bf16, f16, f32"},
+	{"kv-type", 0, DS_FLAG_TEXT, offsetof(struct options, kv_type), "TYPE", "of the cache: bf16, f16, q8_0, f32"},
 	{"precision", 0, DS_FLAG_TEXT, offsetof(struct options, precision), "P", "fast or exact"},
 	{"residency", 0, DS_FLAG_TEXT, offsetof(struct options, residency), "R", "resident or mapped"},
 	{0},
