@@ -68,7 +68,7 @@ def test_what_is_longer_than_the_context_is_left_out_with_a_line():
     assert "no measurement fits" in talk
 
 
-@pytest.mark.parametrize("options", [("--precision", "exact"), ("--residency", "mapped"), ("--kv-type", "f16"), ("--kv-type", "q8_0"),
+@pytest.mark.parametrize("options", [("--precision", "exact"), ("--residency", "mapped"), ("--kv-type", "f16"),
                                      ("--threads", "1")])
 def test_what_the_engine_may_be_told_is_told_it(options):
     report = json.loads(dsctl("bench", FIXTURES / "tiny-v3", "-p", "40", "-d", "3", "-b", "none", "-n", "2", "-r", "1",
