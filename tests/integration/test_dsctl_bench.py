@@ -194,11 +194,17 @@ def test_an_interrupt_ends_all_of_it():
     process = subprocess.Popen([DSCTL, "bench", TINY_R1, "-p", "1000", "-d", "none", "-b", "none", "-r", "100"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def is_engine(pid):
+        try:
+            return b"ds-engine" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        except FileNotFoundError:
+            return False  # a loader that has ended
+
     def engines():
-        found = subprocess.run(["ps", "--ppid", str(process.pid), "-o", "pid=,comm="], capture_output=True, text=True)
-        return [line.split()[0] for line in found.stdout.splitlines() if "ds-engine" in line]
-    until("an engine", engines)
-    engine = engines()[0]
+        return [pid for pid in children.read_text().split() if is_engine(pid)]
+    engine = until("an engine", engines)[0]
     process.terminate()
     out, talk = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and out == "" and "interrupted" in talk
