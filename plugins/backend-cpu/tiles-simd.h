@@ -149,6 +149,7 @@ static ALWAYS_INLINE void correct(const struct ds_codes *codes, size_t col, size
 
 static void quantize(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type)
 {
+	static const float zeros[DS_TILE_GROUP];
 	const size_t n = codes->n, span = ds_tile_span(type.kind);
 	const int offset = ds_tile_is_signed(type.kind) ? SIGNED_OFFSET : type.offset;
 
@@ -160,7 +161,9 @@ static void quantize(const struct ds_codes *codes, const float *const *x, size_t
 			for (size_t col = begin; col < begin + span; col += DS_TILE_GROUP) {
 				int32_t sums[2];
 
-				quantize_group(x[i] + col, factor, codes->bytes + (col / 4 * n + i) * 4, n * 4, sums);
+				/* What is no number has no byte: the scale tells of it. */
+				quantize_group(scale == scale ? x[i] + col : zeros, factor,
+					       codes->bytes + (col / 4 * n + i) * 4, n * 4, sums);
 				correct(codes, col, i, sums, scale, type.kind, offset);
 			}
 		}
