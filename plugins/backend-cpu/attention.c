@@ -32,6 +32,9 @@ struct part {
 	size_t row_stride, head_stride, cols;
 };
 
+/* How the kernels take rows: of float32, or as the cache has them. */
+enum form { AS_IS, WIDENED, AS_BF16, AS_Q8_0 };
+
 struct job {
 	const struct ds_cpu *cpu;
 	const struct ds_rows *rows;
@@ -39,7 +42,7 @@ struct job {
 	struct part parts[2]; /* side by side they are as wide as the keys */
 	float *y;	      /* (n, n_heads, values.cols) */
 	float scale;
-	bool is_bf16, is_widened;   /* rows are taken as they are, or widened to float32 first */
+	enum form form;
 	size_t tile, most_queries;  /* positions at once, queries of a unit: less than the kernels take if rows are long */
 	size_t n_heads;		    /* of a row */
 	size_t n_sharing;	    /* heads that read the same keys and values */
@@ -71,6 +74,7 @@ struct desk {
 	const char *keys[2 * DS_ATTEND_TILE], *values[2 * DS_ATTEND_TILE]; /* as in struct ds_attend */
 	float *scores;
 	float *row; /* (keys.cols) of a query */
+	void *room; /* as in struct ds_attend */
 	struct wide keys_wide, values_wide;
 	struct unit units[];
 };
@@ -88,12 +92,18 @@ static size_t unit_room(const struct job *job)
 
 static size_t wide_cols(const struct job *job)
 {
-	return job->is_widened ? job->keys.cols + (job->values.kv != job->keys.kv ? job->values.cols : 0) : 0;
+	return job->form == WIDENED ? job->keys.cols + (job->values.kv != job->keys.kv ? job->values.cols : 0) : 0;
+}
+
+static size_t q8_room(const struct job *job)
+{
+	return job->form == AS_Q8_0 ? whole_lines(ds_attend_q8_room(job->keys.cols, job->values.cols) / sizeof(float)) : 0;
 }
 
 static size_t desk_room(const struct job *job)
 {
 	return whole_lines(sizeof(struct desk) / sizeof(float) + 1) + job->tile * (DS_ATTEND_QUERIES + wide_cols(job)) +
+	       q8_room(job) +
 	       whole_lines(job->keys.cols) + 2 * LINE;
 }
 
@@ -126,7 +136,8 @@ static struct desk *lay_out(const struct job *job, unsigned member)
 	take(&room, (sizeof(*desk) + job->units_taken * sizeof(struct unit)) / sizeof(float) + 1);
 	desk->scores = take(&room, job->tile * DS_ATTEND_QUERIES);
 	desk->row = take(&room, job->keys.cols);
-	if (job->is_widened) {
+	desk->room = take(&room, q8_room(job));
+	if (job->form == WIDENED) {
 		desk->keys_wide.data = take(&room, job->tile * job->keys.cols);
 		if (job->values.kv != job->keys.kv)
 			desk->values_wide.data = take(&room, job->tile * job->values.cols);
@@ -202,7 +213,11 @@ static void pack_query(const struct job *job, const struct unit *unit, size_t i,
 	uint32_t *pairs = (uint32_t *)unit->q + i, pair;
 	float *q = unit->q + i;
 
-	if (!job->is_bf16) {
+	if (job->form == AS_Q8_0) {
+		unit->kernels->pack_q8_0(unit->q, row, job->keys.cols, i, unit->n);
+		return;
+	}
+	if (job->form != AS_BF16) {
 		for (size_t d = 0; d < job->keys.cols; d++)
 			q[d * unit->n] = row[d];
 		return;
@@ -229,7 +244,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	unit->head = unit->key_head * job->n_sharing + begin;
 	unit->n_heads = left < job->unit_heads ? left : job->unit_heads;
 	unit->n_queries = (unsigned)(n_rows * unit->n_heads);
-	unit->kernels = unit->n_queries <= DS_ATTEND_FEW ? &job->cpu->kernels.attend_few : &job->cpu->kernels.attend;
+	unit->kernels = unit->n_queries <= DS_ATTEND_FEW && job->form != AS_Q8_0 ? &job->cpu->kernels.attend_few : &job->cpu->kernels.attend;
 	unit->n = (unit->n_queries + unit->kernels->lanes - 1) / unit->kernels->lanes * unit->kernels->lanes;
 	memset(unit->q, 0, unit->n * job->keys.cols * sizeof(float));
 	for (size_t r = row; r < row + n_rows; r++)
@@ -340,25 +355,28 @@ static void attend_tile(const struct job *job, struct unit *unit, size_t row, si
 		.value_offset = ds_row_size(v->dtype, unit->key_head * job->values.cols),
 		.q = unit->q,
 		.scores = desk->scores,
+		.room = desk->room,
 		.top = unit->top,
 		.sum = unit->sum,
 		.factor = unit->factor,
 		.y = unit->y,
 	};
 
-	if (job->is_widened)
+	if (job->form == WIDENED)
 		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
-	(job->is_bf16 ? kernels->scores_bf16 : kernels->scores)(&op);
+	(job->form == AS_BF16   ? kernels->scores_bf16 :
+	 job->form == AS_Q8_0 ? kernels->scores_q8_0 :
+				kernels->scores)(&op);
 	hide_later(job, unit, &op, row, t);
-	(job->is_bf16 ? kernels->weigh_bf16 : kernels->weigh)(&op);
+	(job->form == AS_BF16 ? kernels->weigh_bf16 : kernels->weigh)(&op);
 	if (v == k) { /* values are the first columns of keys */
 		op.values = op.keys;
 		op.value_offset = op.key_offset;
-	} else if (job->is_widened) {
+	} else if (job->form == WIDENED) {
 		widen_rows(job, &job->values, op.value_offset, desk->values, n, &desk->values_wide, &op.values,
 			   &op.value_offset);
 	}
-	(job->is_bf16 ? kernels->mix_bf16 : kernels->mix)(&op);
+	(job->form == AS_BF16 ? kernels->mix_bf16 : job->form == AS_Q8_0 ? kernels->mix_q8_0 : kernels->mix)(&op);
 }
 
 /* ---- pieces ---- */
@@ -445,6 +463,20 @@ static void divide_positions(struct job *job, size_t n_seen, size_t n_wanted)
 	job->n_chunks = job->n_units;
 }
 
+static enum form choose_form(const struct job *job)
+{
+	const struct ds_attend_kernels *kernels = &job->cpu->kernels.attend;
+	enum ds_dtype dtype = job->keys.kv->dtype;
+
+	if (dtype == DS_DTYPE_F32)
+		return AS_IS;
+	if (dtype == DS_DTYPE_BF16 && kernels->mix_bf16 && job->keys.cols % 2 == 0 && job->values.cols % 32 == 0)
+		return AS_BF16;
+	if (dtype == DS_DTYPE_Q8_0 && kernels->mix_q8_0 && job->keys.cols <= DS_ATTEND_Q8_COLS)
+		return AS_Q8_0;
+	return WIDENED;
+}
+
 static void run(struct ds_cpu *cpu, struct job *job)
 {
 	size_t wanted = (size_t)PIECES_A_MEMBER * ds_team_size(cpu->team), run_length, n_seen, most, heads;
@@ -452,9 +484,7 @@ static void run(struct ds_cpu *cpu, struct job *job)
 	if (job->rows->n == 0)
 		return;
 	job->cpu = cpu;
-	job->is_bf16 = job->keys.kv->dtype == DS_DTYPE_BF16 && cpu->kernels.attend.mix_bf16 &&
-		       job->keys.cols % 2 == 0 && job->values.cols % 32 == 0;
-	job->is_widened = !job->is_bf16 && job->keys.kv->dtype != DS_DTYPE_F32;
+	job->form = choose_form(job);
 	choose_tile(job);
 	survey(job->rows, &run_length, &n_seen);
 	heads = job->n_sharing < job->most_queries ? job->n_sharing : job->most_queries;
