@@ -199,14 +199,16 @@ int ds_child_receive(struct ds_child *child, struct ds_message *m, struct ds_err
 	return ds_message_receive(child->socket, m, err);
 }
 
-/* The exit code says little of what is wrong with a file; only that it is not there is told apart. */
+/* The exit code says little of what is wrong with a file; only that it is not there is told apart, and what is wrong with
+ * the command line. */
 static int fail_as_told(const struct ds_child *child, const struct ds_message *m, struct ds_error *err)
 {
 	ds_cleanup(json_release) json_t *json = json_loadb((const char *)m->data, m->size, 0, NULL);
 	const char *message = json_string_value(json_object_get(json, "message"));
+	const char *code = json_string_value(json_object_get(json, "code"));
 
 	if (message)
-		return ds_fail(err, -EREMOTEIO, "%s", message);
+		return ds_fail(err, code && !strcmp(code, "invalid_request") ? -EINVAL : -EREMOTEIO, "%s", message);
 	return ds_fail(err, -EREMOTEIO, "%s failed without a reason", child->name);
 }
 

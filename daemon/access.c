@@ -19,29 +19,21 @@ bool ds_access_is_admin(const struct ds_subject *subject)
 	return !subject->key[0] && (subject->uid == 0 || subject->uid == geteuid());
 }
 
-struct ds_access_check *ds_access_check(struct ds_daemon *daemon, const struct ds_access_question *q)
+void ds_access_check(struct ds_daemon *daemon, const struct ds_access_question *q)
 {
 	const struct ds_action_info *action = &ds_actions[q->action];
 	char why[200];
 
-	if (ds_access_is_admin(q->subject)) {
+	if (!ds_access_is_admin(q->subject) && q->subject->bus_name[0] && daemon->polkit) {
+		ds_polkit_check(daemon->polkit, q);
+	} else if (ds_access_is_admin(q->subject) || q->action == DS_ACTION_USE) {
+		/* Who could connect may use; which models, is asked of each. */
 		q->then(q->arg, DS_ACCESS_GRANTED, "");
-		return NULL;
+	} else {
+		snprintf(why, sizeof(why), "%s needs root or the daemon's user; you are %s", action->what,
+			 q->subject->owner);
+		q->then(q->arg, DS_ACCESS_DENIED, why);
 	}
-	if (q->subject->bus_name[0] && daemon->polkit)
-		return ds_polkit_check(daemon->polkit, q);
-	if (q->action == DS_ACTION_USE) { /* who could connect may; which models, is asked of each */
-		q->then(q->arg, DS_ACCESS_GRANTED, "");
-		return NULL;
-	}
-	snprintf(why, sizeof(why), "%s needs root or the daemon's user; you are %s", action->what, q->subject->owner);
-	q->then(q->arg, DS_ACCESS_DENIED, why);
-	return NULL;
-}
-
-struct ds_access_check *ds_access_cancel(struct ds_access_check *check)
-{
-	return check ? ds_polkit_cancel(check) : NULL;
 }
 
 bool ds_access_may_use(const struct ds_daemon *daemon, const struct ds_subject *subject, const struct ds_model *model)

@@ -11,7 +11,6 @@
 struct ds_daemon;
 struct ds_model;
 struct ds_polkit;
-struct ds_access_check;
 
 /* Each is a row in access.c and an action in etc/org.deepseekd1.policy. */
 enum ds_action {
@@ -50,11 +49,8 @@ struct ds_access_question {
 	void *arg;
 };
 
-/* Never waits. Returns NULL if @then was called already, else what ds_access_cancel() takes. A caller that leaves the
- * bus while it is asked about is denied. */
-struct ds_access_check *ds_access_check(struct ds_daemon *daemon, const struct ds_access_question *question);
-/* The answer is no longer wanted: @then is not called any more, an open dialog closes. Takes NULL, returns NULL. */
-struct ds_access_check *ds_access_cancel(struct ds_access_check *check);
+/* Never waits. A caller that leaves the bus while it is asked about is denied. */
+void ds_access_check(struct ds_daemon *daemon, const struct ds_access_question *question);
 
 /* Root and the daemon's own user may do everything; nobody with an API key is either. */
 bool ds_access_is_admin(const struct ds_subject *subject);

@@ -23,7 +23,7 @@ const struct ds_key ds_config_keys[] = {
 	{"listen.mode", DS_KEY_MODE, CONFIG(mode), "0660", 0, 0, NULL, "permissions of the socket, octal"},
 	{"listen.group", DS_KEY_TEXT, CONFIG(group), "\"\"", 0, 0, NULL, "group of the socket (empty: leave it)"},
 	{"listen.metrics", DS_KEY_PATH, CONFIG(metrics), "\"\"", 0, 0, NULL,
-	 "a socket for OpenMetrics, GET /metrics (empty: none)"},
+	 "a socket for OpenMetrics, GET /metrics, for root and the daemon's user (empty: none)"},
 	{"listen.tcp", DS_KEY_ADDRESS, CONFIG(tcp), "\"\"", 0, 0, NULL,
 	 "address and port for clients with an API key, such as 127.0.0.1:11500 (empty: none)"},
 	{"listen.tcp_hosts", DS_KEY_NAMES, CONFIG(tcp_hosts), "[]", 0, 0, NULL,

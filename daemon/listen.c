@@ -10,7 +10,7 @@
 #include <sys/un.h>
 
 #define BACKLOG 512
-#define METRICS_MODE 0660
+#define METRICS_MODE 0600 /* for root and the daemon's user: it tells when others use a model */
 
 /* A socket file nobody listens on is left over; one that answers belongs to another daemon. */
 static int remove_stale(const struct sockaddr_un *address, struct ds_error *err)

@@ -558,16 +558,11 @@ int ds_request_next(struct ds_request *request, struct ds_request_event *event)
 size_t ds_request_get_position(const struct ds_request *request)
 {
 	size_t position = 1;
-	bool later = false;
 
 	if (request->state != WAITING)
 		return 0;
-	for (const struct ds_request *r = request->all->waiting; r; r = r->next) {
-		uint64_t served = r->user->served, own = request->user->served;
-
-		later = later || r == request;
-		position += r->model == request->model && r != request && (served < own || (served == own && !later));
-	}
+	for (const struct ds_request *r = request->all->waiting; r && r != request; r = r->next)
+		position += r->user == request->user && r->model == request->model;
 	return position;
 }
 

@@ -61,5 +61,6 @@ DS_DEFINE_FREEP(ds_request)
 
 /* 1: *@event; 0: none now. */
 int ds_request_next(struct ds_request *request, struct ds_request_event *event);
-/* How many requests for its model would be taken before it, as things are, and it itself; 0: it does not wait. */
+/* Its place among its user's own requests that wait for its model, from 1; 0: it does not wait. What others have waiting
+ * is not for that user to know. */
 size_t ds_request_get_position(const struct ds_request *request);

@@ -4,6 +4,7 @@
 #include "answer.h"
 #include "engine.h"
 #include "stops.h"
+#include <deepseekd/exp.h>
 
 #include <math.h>
 #include <string.h>
@@ -215,11 +216,12 @@ struct alternatives {
 static struct alternatives find_alternatives(const float *logits, uint32_t vocab, uint32_t n)
 {
 	struct alternatives best = {.n = 0};
+	float bound = 0; /* what the last of n is, which nearly nothing exceeds */
 
 	for (uint32_t id = 0; n > 0 && id < vocab; id++) {
 		uint32_t i = best.n;
 
-		if (best.n == n && !(logits[id] > logits[best.ids[n - 1]]))
+		if (best.n == n && !(logits[id] > bound))
 			continue;
 		if (best.n < n)
 			best.n++;
@@ -228,6 +230,7 @@ static struct alternatives find_alternatives(const float *logits, uint32_t vocab
 		for (; i > 0 && logits[id] > logits[best.ids[i - 1]]; i--)
 			best.ids[i] = best.ids[i - 1];
 		best.ids[i] = id;
+		bound = logits[best.ids[best.n - 1]];
 	}
 	return best;
 }
@@ -237,11 +240,12 @@ static double log_sum_exp(const float *logits, uint32_t vocab)
 	float max = -INFINITY;
 	double sum = 0;
 
+#pragma omp simd reduction(max : max)
 	for (uint32_t i = 0; i < vocab; i++)
-		if (logits[i] > max)
-			max = logits[i];
+		max = logits[i] > max ? logits[i] : max;
+#pragma omp simd reduction(+ : sum)
 	for (uint32_t i = 0; i < vocab; i++)
-		sum += exp((double)logits[i] - max);
+		sum += ds_exp(logits[i] - max);
 	return max + log(sum);
 }
 

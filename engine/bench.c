@@ -328,19 +328,19 @@ static int run_rounds(struct bench *b, ds_bench_progress *progress, void *self, 
 static int measure_sampling(struct bench *b, struct ds_error *err)
 {
 	ds_cleanup(ds_chain_freep) struct ds_chain *chain = NULL;
-	ds_cleanup(ds_freep) struct ds_candidate *scratch =
-		calloc(b->engine->hparams->vocab, sizeof(*scratch));
+	ds_cleanup(ds_choice_freep) struct ds_choice *choice = NULL;
 	struct ds_failure failure;
 	double begin;
+	int r = ds_choice_new(&choice, b->engine, err);
 
-	if (!scratch)
-		return ds_fail(err, -ENOMEM, "no memory to sample");
+	if (r < 0)
+		return r;
 	if (ds_chain_new(&chain, b->engine, NULL, &failure) < 0)
 		return ds_fail(err, -EINVAL, "sampling: %.200s", failure.error.text);
-	ds_chain_pick(chain, b->logits, scratch);
+	ds_chain_pick(chain, b->logits, choice);
 	begin = now();
 	for (unsigned i = 0; i < SAMPLES; i++)
-		ds_chain_accept(chain, ds_chain_pick(chain, b->logits, scratch));
+		ds_chain_accept(chain, ds_chain_pick(chain, b->logits, choice));
 	b->sampling = (now() - begin) / SAMPLES;
 	return 0;
 }

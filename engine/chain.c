@@ -130,27 +130,18 @@ void ds_chain_accept(struct ds_chain *chain, uint32_t id)
 			chain->steps[i].ops->accept(chain->steps[i].self, id);
 }
 
-uint32_t ds_chain_pick(struct ds_chain *chain, const float *logits, struct ds_candidate *scratch)
+uint32_t ds_chain_pick(struct ds_chain *chain, const float *logits, struct ds_choice *choice)
 {
-	struct ds_candidates candidates = {.data = scratch, .picked = DS_NO_TOKEN};
-	const struct ds_engine *engine = chain->engine;
+	struct ds_candidates candidates = ds_choice_begin(choice, logits);
 	size_t best = 0;
 
-	for (uint32_t id = 0; id < engine->hparams->vocab; id++) {
-		/* Rows that only round up the embedding's size have no text: they can never be an answer. */
-		if (engine->vocabulary && (ds_engine_token_flags(engine, id) & DS_TOKEN_UNUSED))
-			continue;
-		scratch[candidates.n++] = (struct ds_candidate){.id = id, .logit = logits[id]};
-	}
-	if (candidates.n == 0)
-		scratch[candidates.n++] = (struct ds_candidate){.id = 0, .logit = logits[0]};
 	for (size_t i = 0; i < chain->n_steps && candidates.picked == DS_NO_TOKEN; i++)
 		chain->steps[i].ops->apply(chain->steps[i].self, &candidates);
 	if (candidates.picked != DS_NO_TOKEN)
 		return candidates.picked;
 	/* No plugin has a step that picks. */
 	for (size_t i = 1; i < candidates.n; i++)
-		if (scratch[i].logit > scratch[best].logit)
+		if (candidates.logits[i] > candidates.logits[best])
 			best = i;
-	return scratch[best].id;
+	return candidates.ids[best];
 }

@@ -1,8 +1,8 @@
 /* chain.h - the sampler chain of one generation: the steps that its settings make active, in the plugins' order. */
 #pragma once
 
+#include "choice.h"
 #include "failure.h"
-#include <deepseekd/sampler.h>
 #include <jansson.h>
 
 struct ds_engine;
@@ -17,5 +17,5 @@ DS_DEFINE_FREEP(ds_chain)
 
 /* @id became part of the text. */
 void ds_chain_accept(struct ds_chain *chain, uint32_t id);
-/* Choose the next token from @logits (vocab). @scratch has room for all of the vocabulary. */
-uint32_t ds_chain_pick(struct ds_chain *chain, const float *logits, struct ds_candidate *scratch);
+/* Choose the next token from @logits (vocab), in the memory of @choice. */
+uint32_t ds_chain_pick(struct ds_chain *chain, const float *logits, struct ds_choice *choice);

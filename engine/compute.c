@@ -25,7 +25,7 @@ struct ds_compute {
 	struct ds_schedule *schedule;
 	uint64_t n_computed;
 	float *logits;		      /* (DS_STEP_LOGITS, vocab) */
-	struct ds_candidate *scratch; /* (vocab) */
+	struct ds_choice *choice;
 	uint32_t *indices, *tokens; /* [max_rows], of rows picked out of a step */
 	uint32_t *positions;	    /* [DS_STEP_LOGITS], of those whose logits are made */
 	struct ds_sequence **owners; /* [DS_STEP_LOGITS], whose rows they are */
@@ -85,7 +85,7 @@ static int hand_out(struct ds_compute *compute, uint32_t n, struct ds_error *err
 	for (uint32_t i = 0; i < n && r == 0; i++)
 		if (!compute->owners[i]->ended)
 			ds_sequence_take(compute->owners[i], compute->positions[i],
-					 compute->logits + (size_t)i * engine->hparams->vocab, compute->scratch);
+					 compute->logits + (size_t)i * engine->hparams->vocab, compute->choice);
 	return r;
 }
 
@@ -140,7 +140,7 @@ static int draft(struct ds_compute *compute, const struct ds_step *step, const s
 		for (uint32_t i = 0; i < n && r == 0; i++)
 			if (first + done + i >= s->n_told && !s->ended)
 				ds_sequence_take(s, first + done + i, compute->logits + (size_t)i * vocab,
-						 compute->scratch);
+						 compute->choice);
 	}
 	return r;
 }
@@ -189,15 +189,16 @@ static int take_memory(struct ds_compute *compute, struct ds_error *err)
 
 	if (r == 0)
 		r = ds_schedule_new(&compute->schedule, compute->cache, engine->parallel, err);
+	if (r == 0)
+		r = ds_choice_new(&compute->choice, engine, err);
 	if (r < 0)
 		return r;
 	compute->logits = calloc(DS_STEP_LOGITS * vocab, sizeof(*compute->logits));
-	compute->scratch = calloc(vocab, sizeof(*compute->scratch));
 	compute->indices = calloc(max_rows, sizeof(*compute->indices));
 	compute->tokens = calloc(max_rows, sizeof(*compute->tokens));
 	compute->positions = calloc(DS_STEP_LOGITS, sizeof(*compute->positions));
 	compute->owners = calloc(DS_STEP_LOGITS, sizeof(*compute->owners));
-	if (!compute->logits || !compute->scratch || !compute->indices || !compute->tokens || !compute->positions ||
+	if (!compute->logits || !compute->indices || !compute->tokens || !compute->positions ||
 	    !compute->owners)
 		return ds_fail(err, -ENOMEM, "no memory for the steps of the model");
 	return 0;
@@ -211,7 +212,7 @@ static void compute_free(struct ds_compute *compute)
 	ds_kv_cache_free(compute->cache);
 	free(compute->incoming);
 	free(compute->logits);
-	free(compute->scratch);
+	ds_choice_free(compute->choice);
 	free(compute->indices);
 	free(compute->tokens);
 	free(compute->positions);

@@ -12,7 +12,10 @@
 #include <deepseekd/tokenizer.h>
 #include <jansson.h>
 
-#define DS_STEP_PROMPT_ROWS 256u /* rows of prompts in a step, so that nobody's next token waits long */
+/* Rows of prompts in a step: many, since an expert's weights are read once for all rows that chose it; while others wait for
+ * their next token fewer, so that they do not wait long. */
+#define DS_STEP_PROMPT_ROWS 512u
+#define DS_STEP_SHARED_ROWS 256u
 #define DS_STEP_LOGITS 32u	 /* rows whose logits are made at once */
 
 struct ds_engine {

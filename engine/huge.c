@@ -14,6 +14,7 @@
 #endif
 
 #define HUGE_PAGE (2ull << 20)
+#define MAX_FAILURES 64 /* in a row: then there is no memory in such pieces, and no use in asking on */
 
 struct ds_huge {
 	pthread_t thread;
@@ -26,19 +27,26 @@ struct ds_huge {
 static void *run(void *self)
 {
 	struct ds_huge *huge = self;
-	uint64_t done = 0;
+	uint64_t done = 0, n_failed = 0, in_a_row = 0;
 
 	/* Linux: a thread has its own nice value. Without it the work is the same, only less polite. */
 	if (setpriority(PRIO_PROCESS, 0, 19) < 0)
 		ds_plugins_host()->log(LOG_DEBUG, "the image is collapsed at ordinary priority: %s", strerror(errno));
 	while (done + HUGE_PAGE <= huge->size && !atomic_load(&huge->quit)) {
-		if (madvise(huge->data + done, HUGE_PAGE, MADV_COLLAPSE) < 0) {
+		bool failed = madvise(huge->data + done, HUGE_PAGE, MADV_COLLAPSE) < 0;
+
+		in_a_row = failed ? in_a_row + 1 : 0;
+		n_failed += failed;
+		if (failed && (errno == EINVAL || in_a_row == MAX_FAILURES)) {
 			ds_plugins_host()->log(LOG_INFO, "no huge pages for the image from byte %llu on: %s",
 					       (unsigned long long)done, strerror(errno));
 			return NULL;
 		}
 		done += HUGE_PAGE;
 	}
+	if (n_failed > 0)
+		ds_plugins_host()->log(LOG_INFO, "no huge pages for %llu MiB of the image",
+				       (unsigned long long)n_failed * HUGE_PAGE >> 20);
 	return NULL;
 }
 

@@ -6,6 +6,7 @@ engine_libengine_a_SOURCES = \
 	engine/arch/arch.h engine/arch/bind.c engine/arch/deepseek.c engine/arch/llama.c \
 	engine/arch/rope.c engine/arch/rope.h engine/arch/trunk.c engine/arch/trunk.h \
 	engine/chain.c engine/chain.h \
+	engine/choice.c engine/choice.h \
 	engine/compute.c engine/compute.h \
 	engine/engine.c engine/engine.h \
 	engine/failure.c engine/failure.h \
@@ -23,6 +24,8 @@ engine_libengine_a_SOURCES = \
 engine_cppflags = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) -I$(top_srcdir)/lib -I$(top_srcdir)/engine
 engine_libraries = engine/libengine.a lib/libdsplugins.a lib/libds.a
 engine_libengine_a_CPPFLAGS = $(engine_cppflags)
+# For `omp simd`, without OpenMP's threads; comparisons become vectors only if no trap is awaited.
+engine_libengine_a_CFLAGS = $(AM_CFLAGS) -fopenmp-simd -fno-trapping-math
 
 helper_PROGRAMS += engine/ds-engine
 engine_ds_engine_SOURCES = engine/main.c

@@ -201,12 +201,13 @@ static bool is_prefilling(const struct entry *entry)
 /* Share the rows for prompts: each gets an equal part of what is left, and leaves what it does not need. */
 static void plan_prefill(struct ds_schedule *schedule)
 {
-	uint32_t left = DS_STEP_PROMPT_ROWS, n_left = 0, n_planned = 0;
+	uint32_t left, n_left = 0, n_planned = 0;
 
 	for (size_t i = 0; i < schedule->n; i++) {
 		n_left += is_prefilling(&schedule->entries[i]);
 		n_planned += schedule->entries[i].planned > 0;
 	}
+	left = n_planned > 0 ? DS_STEP_SHARED_ROWS : DS_STEP_PROMPT_ROWS;
 	for (size_t i = 0; i < schedule->n && left > 0 && n_planned < schedule->parallel; i++) {
 		struct entry *entry = &schedule->entries[(schedule->turn + i) % schedule->n];
 		uint32_t n, share;

@@ -170,20 +170,6 @@ static void take_evaluation(struct ds_sequence *s, uint32_t position, const floa
 		s->tokens[s->n_tokens++] = best_of(logits, vocab);
 }
 
-/* NaN and infinity are those with all bits of the exponent. */
-static bool are_numbers(const float *logits, uint32_t vocab)
-{
-	bool broken = false;
-
-	for (uint32_t i = 0; i < vocab; i++) {
-		uint32_t bits;
-
-		memcpy(&bits, &logits[i], sizeof(bits));
-		broken |= (bits & 0x7f800000) == 0x7f800000;
-	}
-	return !broken;
-}
-
 static void fail_for_numbers(struct ds_sequence *s)
 {
 	struct ds_failure failure;
@@ -193,7 +179,7 @@ static void fail_for_numbers(struct ds_sequence *s)
 	ds_sequence_fail(s, &failure);
 }
 
-static void sample(struct ds_sequence *s, const float *logits, struct ds_candidate *scratch)
+static void sample(struct ds_sequence *s, const float *logits, struct ds_choice *choice)
 {
 	uint32_t id;
 
@@ -201,11 +187,11 @@ static void sample(struct ds_sequence *s, const float *logits, struct ds_candida
 		finish(s, DS_FINISH_LENGTH);
 		return;
 	}
-	if (!are_numbers(logits, s->engine->hparams->vocab)) {
+	if (!ds_are_numbers(logits, s->engine->hparams->vocab)) {
 		fail_for_numbers(s);
 		return;
 	}
-	id = ds_chain_pick(s->chain, logits, scratch);
+	id = ds_chain_pick(s->chain, logits, choice);
 	ds_chain_accept(s->chain, id);
 	s->tokens[s->n_tokens++] = id;
 	if (ds_engine_is_eos(s->engine, id)) {
@@ -221,7 +207,7 @@ static void sample(struct ds_sequence *s, const float *logits, struct ds_candida
 		fail_for_memory(s);
 }
 
-void ds_sequence_take(struct ds_sequence *s, uint32_t position, const float *logits, struct ds_candidate *scratch)
+void ds_sequence_take(struct ds_sequence *s, uint32_t position, const float *logits, struct ds_choice *choice)
 {
 	if (!s->chain) {
 		take_evaluation(s, position, logits);
@@ -232,5 +218,5 @@ void ds_sequence_take(struct ds_sequence *s, uint32_t position, const float *log
 		echo(s, position + 1, logits);
 	}
 	if (position + 1 == s->n_tokens)
-		sample(s, logits, scratch);
+		sample(s, logits, choice);
 }

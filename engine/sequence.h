@@ -12,7 +12,7 @@
 
 #include "failure.h"
 #include "kv.h"
-#include <deepseekd/sampler.h>
+#include "choice.h"
 
 struct ds_answer;
 struct ds_chain;
@@ -66,6 +66,6 @@ void ds_sequence_rewind(struct ds_sequence *s);
 /* Does anybody want the logits of the row at @position? */
 bool ds_sequence_wants_logits(const struct ds_sequence *s, uint32_t position);
 /* The logits (vocab) of the row at @position, rising. May end the sequence. @scratch is for sampling, (vocab). */
-void ds_sequence_take(struct ds_sequence *s, uint32_t position, const float *logits, struct ds_candidate *scratch);
+void ds_sequence_take(struct ds_sequence *s, uint32_t position, const float *logits, struct ds_choice *choice);
 /* End it with FAILED. */
 void ds_sequence_fail(struct ds_sequence *s, const struct ds_failure *failure);

@@ -444,7 +444,7 @@ int ds_request_quantize(const struct ds_request *q, json_t **answer, struct ds_e
 
 	w.mix = type ? ds_mix_find(type) : NULL;
 	if (!w.mix)
-		return ds_fail(err, -EINVAL, "there is no type %.32s; there are %s", type ? type : "(none)",
+		return ds_fail(err, -EBADR, "there is no type %.32s; there are %s", type ? type : "(none)",
 			       ds_mix_names(names, sizeof(names)));
 	if (q->message->n_fds != 1)
 		return ds_fail(err, -EPROTO, "QUANTIZE comes without a file to write");

@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <string.h>
 
-#define CHUNK (4u << 20)          /* bytes of rows at a time, if blocks allow */
+#define CHUNK (1u << 20)          /* bytes of rows at a time, if blocks allow */
 #define PROGRESS_STEP (16u << 20) /* bytes between two reports, or a hundredth of the image if that is more */
 #define MAX_THREADS 16		  /* then the memory is what limits */
 

@@ -425,6 +425,8 @@ static int dispatch(struct loader *l, struct ds_message *m, struct ds_error *err
 static const char *failure_code(int r)
 {
 	switch (r) {
+	case -EBADR:
+		return "invalid_request";
 	case -EINVAL:
 	case -E2BIG:
 	case -EFBIG:

@@ -20,7 +20,8 @@ struct ds_request {
 	void *self;
 };
 
-/* On success *@answer is a new reference. The codes of failures mean what they do for a load (docs/architecture.md). */
+/* On success *@answer is a new reference. The codes of failures mean what they do for a load (docs/architecture.md);
+ * -EBADR: a mistake in the request itself. */
 typedef int ds_request_function(const struct ds_request *request, json_t **answer, struct ds_error *err);
 
 struct ds_request_kind {

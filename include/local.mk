@@ -3,6 +3,7 @@ plugin_abi_headers = \
 	include/deepseekd/backend.h \
 	include/deepseekd/base.h \
 	include/deepseekd/dialect.h \
+	include/deepseekd/exp.h \
 	include/deepseekd/format.h \
 	include/deepseekd/model.h \
 	include/deepseekd/plugin.h \

@@ -49,7 +49,7 @@ static const struct needed dialect_needs[] = {
 
 static const struct kind {
 	const char *name;
-	size_t ops_size;
+	size_t ops_size; /* up to the last operation that is needed */
 	const struct needed *needs;
 } kinds[] = {
 	[DS_PLUGIN_FORMAT] = {"format", sizeof(struct ds_format_ops), format_needs},

@@ -7,9 +7,14 @@
 
 #include <string.h>
 
+struct answer {
+	uint32_t id;
+	float logit;
+};
+
 static int by_id(const void *a, const void *b)
 {
-	const struct ds_candidate *x = a, *y = b;
+	const struct answer *x = a, *y = b;
 
 	return (x->id > y->id) - (x->id < y->id);
 }
@@ -90,24 +95,30 @@ static int apply(const struct ds_vector_case *c, const struct ds_setting *settin
 }
 
 /* What is left, in order of id. */
-static int report(struct ds_candidates *candidates, size_t vocab, json_t **got, struct ds_error *err)
+static int report(const struct ds_candidates *candidates, size_t vocab, json_t **got, struct ds_error *err)
 {
-	json_t *ids = json_array(), *logits = json_array(), *picked;
+	ds_cleanup(ds_freep) struct answer *answers = calloc(candidates->n, sizeof(*answers));
+	json_t *ids, *logits, *picked;
 
-	qsort(candidates->data, candidates->n, sizeof(*candidates->data), by_id);
+	if (!answers)
+		return ds_fail(err, -ENOMEM, "no memory for %zu candidates", candidates->n);
+	for (size_t i = 0; i < candidates->n; i++)
+		answers[i] = (struct answer){candidates->ids[i], candidates->logits[i]};
+	qsort(answers, candidates->n, sizeof(*answers), by_id);
+	ids = json_array();
+	logits = json_array();
 	for (size_t i = 0; i < candidates->n; i++) {
-		json_t *logit = ds_vector_from_floats(&candidates->data[i].logit, 1);
+		json_t *logit = ds_vector_from_floats(&answers[i].logit, 1);
 
-		json_array_append_new(ids, json_integer(candidates->data[i].id));
+		json_array_append_new(ids, json_integer(answers[i].id));
 		json_array_extend(logits, logit);
 		json_decref(logit);
 	}
 	picked = candidates->picked == DS_NO_TOKEN ? json_null() : json_integer(candidates->picked);
 	*got = json_pack("{s:o, s:o, s:o}", "ids", ids, "logits", logits, "picked", picked);
 	for (size_t i = 0; i < candidates->n; i++)
-		if (candidates->data[i].id >= vocab || (i > 0 && candidates->data[i].id == candidates->data[i - 1].id))
-			return ds_fail(err, -EINVAL, "candidate %u is there twice or was never there",
-				       candidates->data[i].id);
+		if (answers[i].id >= vocab || (i > 0 && answers[i].id == answers[i - 1].id))
+			return ds_fail(err, -EINVAL, "candidate %u is there twice or was never there", answers[i].id);
 	return 0;
 }
 
@@ -115,7 +126,8 @@ int ds_vector_sampler(const struct ds_vector_case *c, json_t **got, struct ds_er
 {
 	ds_cleanup(ds_vector_numbers_deinit) struct ds_vector_numbers logits = {0};
 	ds_cleanup(ds_freep) struct ds_setting *settings = NULL;
-	ds_cleanup(ds_freep) struct ds_candidate *data = NULL;
+	ds_cleanup(ds_freep) uint32_t *ids = NULL;
+	ds_cleanup(ds_freep) float *columns = NULL; /* logits and weights */
 	ds_cleanup(ds_freep) uint32_t *history = NULL;
 	struct ds_candidates candidates = {.picked = DS_NO_TOKEN};
 	size_t n_history = 0;
@@ -134,12 +146,16 @@ int ds_vector_sampler(const struct ds_vector_case *c, json_t **got, struct ds_er
 			r = ds_fail(err, -EINVAL, "\"history\" has token %u of %zu", history[i], logits.count);
 	if (r < 0)
 		return r;
-	candidates.data = data = calloc(logits.count, sizeof(*data));
-	if (!data)
+	candidates.ids = ids = calloc(logits.count, sizeof(*ids));
+	candidates.logits = columns = calloc(logits.count, 2 * sizeof(*columns));
+	if (!ids || !columns)
 		return ds_fail(err, -ENOMEM, "no memory for %zu candidates", logits.count);
+	candidates.weights = columns + logits.count;
 	candidates.n = logits.count;
-	for (size_t i = 0; i < logits.count; i++)
-		data[i] = (struct ds_candidate){(uint32_t)i, (float)logits.data[i], 0};
+	for (size_t i = 0; i < logits.count; i++) {
+		ids[i] = (uint32_t)i;
+		columns[i] = (float)logits.data[i];
+	}
 	r = apply(c, settings, history, n_history, &candidates, err);
 	return r < 0 ? r : report(&candidates, logits.count, got, err);
 }

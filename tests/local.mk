@@ -2,6 +2,7 @@
 include tests/bench/local.mk
 include tests/forbidden/local.mk
 include tests/fuzz/local.mk
+include tests/neon/local.mk
 include tests/null-engine/local.mk
 include tests/oracle/local.mk
 include tests/plugins/local.mk

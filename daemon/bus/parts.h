@@ -31,7 +31,6 @@ struct ds_bus {
 	struct event *event;
 	bool in_handler;
 	struct ds_bus_request *requests;
-	uint64_t request_serial;
 	struct ds_bus_inhibitor *inhibitors;
 	struct ds_bus_known_model *models; /* as the bus was told last */
 	struct event *models_timer;

@@ -15,8 +15,8 @@
 #define N_REMEMBERED 64
 #define ALLOW_INTERACTION 1u /* of CheckAuthorization's flags */
 
-struct ds_access_check {
-	struct ds_access_check *next, **at;
+struct check {
+	struct check *next, **at;
 	struct ds_polkit *polkit;
 	struct ds_subject *subject; /* referenced */
 	enum ds_action action;
@@ -33,7 +33,7 @@ struct ds_access_check {
 struct ds_polkit {
 	struct ds_polkit_spec spec;
 	sd_bus_slot *changed, *replaced;
-	struct ds_access_check *checks;
+	struct check *checks;
 	char *remembered[N_REMEMBERED];
 	size_t at; /* where the next grant is remembered */
 	uint64_t generation, serial;
@@ -64,7 +64,7 @@ static bool is_remembered(const struct ds_polkit *polkit, const char *key)
 	return false;
 }
 
-static void remember(struct ds_access_check *check)
+static void remember(struct check *check)
 {
 	struct ds_polkit *polkit = check->polkit;
 
@@ -77,7 +77,7 @@ static void remember(struct ds_access_check *check)
 
 /* Checks */
 
-static void free_check(struct ds_access_check *check)
+static void free_check(struct check *check)
 {
 	*check->at = check->next;
 	if (check->next)
@@ -90,7 +90,7 @@ static void free_check(struct ds_access_check *check)
 	free(check);
 }
 
-static void answer(struct ds_access_check *check, enum ds_access access, const char *why)
+static void answer(struct check *check, enum ds_access access, const char *why)
 {
 	ds_access_fn *then = check->then;
 	void *arg = check->arg;
@@ -101,7 +101,7 @@ static void answer(struct ds_access_check *check, enum ds_access access, const c
 	then(arg, access, text);
 }
 
-static void deny(struct ds_access_check *check, enum ds_access access, const char *reason)
+static void deny(struct check *check, enum ds_access access, const char *reason)
 {
 	char why[300];
 
@@ -110,7 +110,7 @@ static void deny(struct ds_access_check *check, enum ds_access access, const cha
 }
 
 /* Close the dialog, if there is one. */
-static void close_dialog(struct ds_access_check *check)
+static void close_dialog(struct check *check)
 {
 	if (!check->in_dialog)
 		return;
@@ -120,11 +120,11 @@ static void close_dialog(struct ds_access_check *check)
 	check->polkit->spec.flush(check->polkit->spec.arg);
 }
 
-static int ask(struct ds_access_check *check, bool with_dialog);
+static int ask(struct check *check, bool with_dialog);
 
 static int on_caller_gone(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-	struct ds_access_check *check = userdata;
+	struct check *check = userdata;
 	const char *name, *from, *to;
 
 	if (sd_bus_message_read(m, "sss", &name, &from, &to) < 0 || *to)
@@ -134,7 +134,7 @@ static int on_caller_gone(sd_bus_message *m, void *userdata, sd_bus_error *error
 	return 0;
 }
 
-static void on_error(struct ds_access_check *check, const sd_bus_error *error)
+static void on_error(struct check *check, const sd_bus_error *error)
 {
 	bool is_absent =
 		sd_bus_error_has_names(error, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER,
@@ -150,7 +150,7 @@ static void on_error(struct ds_access_check *check, const sd_bus_error *error)
 
 static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 {
-	struct ds_access_check *check = userdata;
+	struct check *check = userdata;
 	const sd_bus_error *error = sd_bus_message_get_error(m);
 	bool had_dialog = check->in_dialog;
 	int granted, challenge;
@@ -175,7 +175,7 @@ static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *unused)
 	return 0;
 }
 
-static int fill_question(struct ds_access_check *check, sd_bus_message *m, uint32_t flags)
+static int fill_question(struct check *check, sd_bus_message *m, uint32_t flags)
 {
 	const char *key;
 	json_t *value;
@@ -193,7 +193,7 @@ static int fill_question(struct ds_access_check *check, sd_bus_message *m, uint3
 	return r >= 0 ? sd_bus_message_append(m, "us", flags, check->cancellation) : r;
 }
 
-static int ask(struct ds_access_check *check, bool with_dialog)
+static int ask(struct check *check, bool with_dialog)
 {
 	struct ds_polkit *polkit = check->polkit;
 	sd_bus_message *m = NULL;
@@ -234,22 +234,22 @@ static json_t *copy_details(const char *const *details)
 	return json;
 }
 
-static struct ds_access_check *new_check(struct ds_polkit *polkit, const struct ds_access_question *q)
+static struct check *new_check(struct ds_polkit *polkit, const struct ds_access_question *q)
 {
-	struct ds_access_check *check = calloc(1, sizeof(*check));
+	struct check *check = calloc(1, sizeof(*check));
 	ds_cleanup(ds_freep) char *details = NULL;
 
 	if (!check)
 		return NULL;
-	*check = (struct ds_access_check){.next = polkit->checks,
-					  .at = &polkit->checks,
-					  .polkit = polkit,
-					  .subject = ds_subject_ref(q->subject),
-					  .action = q->action,
-					  .details = copy_details(q->details),
-					  .interactive = q->interactive,
-					  .then = q->then,
-					  .arg = q->arg};
+	*check = (struct check){.next = polkit->checks,
+				.at = &polkit->checks,
+				.polkit = polkit,
+				.subject = ds_subject_ref(q->subject),
+				.action = q->action,
+				.details = copy_details(q->details),
+				.interactive = q->interactive,
+				.then = q->then,
+				.arg = q->arg};
 	if (check->next)
 		check->next->at = &check->next;
 	polkit->checks = check;
@@ -263,30 +263,16 @@ static struct ds_access_check *new_check(struct ds_polkit *polkit, const struct 
 	return check;
 }
 
-struct ds_access_check *ds_polkit_check(struct ds_polkit *polkit, const struct ds_access_question *q)
+void ds_polkit_check(struct ds_polkit *polkit, const struct ds_access_question *q)
 {
-	struct ds_access_check *check = new_check(polkit, q);
+	struct check *check = new_check(polkit, q);
 
-	if (!check) {
+	if (!check)
 		q->then(q->arg, DS_ACCESS_DENIED, "no memory");
-		return NULL;
-	}
-	if (is_remembered(polkit, check->key)) {
+	else if (is_remembered(polkit, check->key))
 		answer(check, DS_ACCESS_GRANTED, "");
-		return NULL;
-	}
-	if (ask(check, false) < 0) {
+	else if (ask(check, false) < 0)
 		deny(check, DS_ACCESS_DENIED, "polkit cannot be asked");
-		return NULL;
-	}
-	return check;
-}
-
-struct ds_access_check *ds_polkit_cancel(struct ds_access_check *check)
-{
-	close_dialog(check);
-	free_check(check);
-	return NULL;
 }
 
 int ds_polkit_new(struct ds_polkit **out, const struct ds_polkit_spec *spec)

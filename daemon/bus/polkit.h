@@ -19,5 +19,4 @@ int ds_polkit_new(struct ds_polkit **out, const struct ds_polkit_spec *spec);
 struct ds_polkit *ds_polkit_free(struct ds_polkit *polkit);
 
 /* As ds_access_check(), of a subject that came by this bus. */
-struct ds_access_check *ds_polkit_check(struct ds_polkit *polkit, const struct ds_access_question *question);
-struct ds_access_check *ds_polkit_cancel(struct ds_access_check *check); /* returns NULL */
+void ds_polkit_check(struct ds_polkit *polkit, const struct ds_access_question *question);

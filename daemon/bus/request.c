@@ -9,6 +9,7 @@
 
 #include <event2/buffer.h>
 #include <string.h>
+#include <sys/random.h>
 
 static void free_request(struct ds_bus_request *r)
 {
@@ -322,14 +323,19 @@ static int begin(struct ds_bus_request *r)
 	return 1;
 }
 
-/* A client can know it before it calls. */
-static void make_path(char *path, size_t size, struct ds_bus *bus, const char *sender, const char *token)
+/* A client can know it before it calls. A name that it leaves to us is random: a number that rises would tell how many
+ * requests others make. */
+static int make_path(char *path, size_t size, const char *sender, const char *token)
 {
 	char folder[128], own[32];
+	uint64_t random = 0;
 
+	if (!token && getrandom(&random, sizeof(random), 0) < 0)
+		return -errno;
 	ds_bus_object_folder(folder, sizeof(folder), sender);
-	snprintf(own, sizeof(own), "r%llu", (unsigned long long)++bus->request_serial);
+	snprintf(own, sizeof(own), "r%016llx", (unsigned long long)random);
 	snprintf(path, size, DS_BUS_REQUEST_PATH "/%s/%s", folder, token ? token : own);
+	return 0;
 }
 
 static struct ds_bus_request *find(const struct ds_bus *bus, const char *path)
@@ -347,10 +353,10 @@ static int new_request(struct ds_bus *bus, sd_bus_message *m, struct ds_subject 
 {
 	char path[256];
 	struct ds_bus_request *r;
+	int e = make_path(path, sizeof(path), owner->bus_name, wish->token);
 
-	do
-		make_path(path, sizeof(path), bus, owner->bus_name, wish->token);
-	while (!wish->token && find(bus, path));
+	if (e < 0)
+		return e;
 	if (find(bus, path))
 		return ds_bus_refuse(m, DS_BUS_HANDLE_IN_USE, "option handle_token: %s is already a request", path);
 	r = calloc(1, sizeof(*r) + strlen(path) + 1);

@@ -11,6 +11,10 @@
 #define PIECE_MAX (32u << 10) /* bytes of a stream put together before they are written */
 #define STOPS_MAX 16
 #define LOGPROBS_GROW 3 /* about how much longer clients get to read them than the engine writes */
+/* Bytes of an answer that is gathered, of millions of tokens. An engine that wrote without end would fill the broker's
+ * memory, which limits.memory does not count. A tool call takes more than its name. */
+#define GATHERED_MAX (64u << 20)
+#define TOOL_SIZE 1024
 
 int ds_openai_refuse(struct ds_call *call, const char *param, const char *fmt, ...)
 {
@@ -401,6 +405,9 @@ static int gather(struct ds_answer *a, const struct ds_request_event *event)
 {
 	json_t **pending = &a->pending_logprobs;
 
+	a->call->answer_size += event->size + (event->type == DS_EVENT_TOOL_NAME ? TOOL_SIZE : 0);
+	if (a->call->answer_size > GATHERED_MAX)
+		return -EFBIG;
 	switch (event->type) {
 	case DS_EVENT_LOGPROBS:
 		json_decref(*pending);
@@ -440,6 +447,7 @@ static void pump_whole(struct ds_answer *a)
 {
 	struct ds_request_event event;
 	struct ds_done done;
+	int r = 0;
 
 	while (ds_request_next(a->request, &event) > 0) {
 		if (event.type == DS_EVENT_FAILED) {
@@ -448,10 +456,14 @@ static void pump_whole(struct ds_answer *a)
 			memcpy(&done, event.data, sizeof(done));
 			gather_logprobs(a, &a->token_logprobs);
 			answer_whole(a, &done);
-		} else if (gather(a, &event) < 0) {
-			ds_reply_error(a->call, 500, "internal", NULL, "the engine's answer makes no sense");
-		} else {
+		} else if ((r = gather(a, &event)) == 0) {
 			continue;
+		} else if (r == -EFBIG) {
+			ds_reply_error(a->call, 500, "answer_too_long", NULL,
+				       "the answer is longer than %u MiB; as a stream it may have any length",
+				       GATHERED_MAX >> 20);
+		} else {
+			ds_reply_error(a->call, 500, "internal", NULL, "the engine's answer makes no sense");
 		}
 		ds_answer_free(a);
 		return;

@@ -93,7 +93,8 @@ static void reply(struct ds_call *call, int status, char *text, size_t size)
 		ds_reply_abort(call);
 		return;
 	}
-	call->answer_size = size;
+	if (call->answer_size < size) /* more may have been gathered in vain */
+		call->answer_size = size;
 	evbuffer_add(body, text, size);
 	free(text);
 	ds_reply_header(call, "Content-Type", "application/json");

@@ -26,6 +26,7 @@
 #define HEADERS_MAX (64u << 10)
 #define PIPELINED_MAX (64u << 10) /* read ahead while an answer is under way */
 #define LARGE_BODY (256u << 10)   /* of a request or an answer: what it took in pieces is given back to the system */
+#define TRIM_MS 100               /* until then: all that become free together are given back at once */
 #define LOOK_MS 250               /* between looks at a client for what EV_CLOSED does not tell */
 #define STRANGER_S 30             /* for the first request with a key on a connection by TCP */
 #define REFUSED_USEC 1000000      /* for the request of a connection that is one too many */
@@ -35,6 +36,7 @@ struct ds_http {
 	struct evhttp *evhttp;
 	struct evconnlistener *listener;
 	struct event *rest; /* ends a pause after accept() failed */
+	struct event *trim; /* gives memory back to the system */
 	struct connection *connections;
 	size_t n_connections, n_calls;
 	bool is_tcp, stopped;
@@ -97,8 +99,22 @@ static size_t max_connections(const struct ds_http *http)
 	return (size_t)(http->is_tcp ? config->tcp_clients : config->max_clients);
 }
 
+/* What was large is free, or will be in this turn of the loop. Of itself glibc gives back the end of the heap only. */
+static void trim_soon(struct connection *c)
+{
+	if (c->was_large && !event_pending(c->http->trim, EV_TIMEOUT, NULL))
+		event_add(c->http->trim, &(struct timeval){.tv_usec = TRIM_MS * 1000});
+	c->was_large = false;
+}
+
+static void on_trim(evutil_socket_t fd, short what, void *arg)
+{
+	malloc_trim(0);
+}
+
 static void free_connection(struct connection *c)
 {
+	trim_soon(c);
 	*c->at = c->next;
 	if (c->next)
 		c->next->at = c->at;
@@ -124,8 +140,6 @@ static void free_call(struct ds_call *call)
 	ds_service_changed(call->daemon->service);
 	json_decref(call->body);
 	call->connection->was_large = call->body_size > LARGE_BODY || call->answer_size > LARGE_BODY;
-	if (call->body_size > LARGE_BODY)
-		malloc_trim(0);
 	free(call);
 }
 
@@ -314,9 +328,7 @@ static void on_complete(struct evhttp_request *req, void *arg)
 
 	set_timeouts(c, c->http->daemon->config->idle_usec, c->http->daemon->config->stall_usec);
 	bufferevent_setwatermark(c->bev, EV_READ, 0, 0);
-	if (c->was_large)
-		malloc_trim(0);
-	c->was_large = false;
+	trim_soon(c);
 }
 
 void ds_call_done(struct ds_call *call)
@@ -492,10 +504,12 @@ int ds_http_new(struct ds_http **out, struct ds_daemon *daemon, int fd, bool is_
 	http->is_tcp = is_tcp;
 	http->evhttp = evhttp_new(daemon->base);
 	http->rest = evtimer_new(daemon->base, on_rested, http);
+	http->trim = evtimer_new(daemon->base, on_trim, NULL);
 	evutil_make_socket_nonblocking(fd);
 	http->listener =
 		evconnlistener_new(daemon->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!http->evhttp || !http->rest || !http->listener || !evhttp_bind_listener(http->evhttp, http->listener))
+	if (!http->evhttp || !http->rest || !http->trim || !http->listener ||
+	    !evhttp_bind_listener(http->evhttp, http->listener))
 		return ds_fail(err, -ENOMEM, "the HTTP server cannot be made");
 	evconnlistener_set_error_cb(http->listener, on_accept_error);
 	evhttp_set_bevcb(http->evhttp, on_accepted, http);
@@ -517,6 +531,8 @@ struct ds_http *ds_http_free(struct ds_http *http)
 		evhttp_free(http->evhttp); /* and with it the listener and every connection */
 	if (http->rest)
 		event_free(http->rest);
+	if (http->trim)
+		event_free(http->trim);
 	free(http);
 	return NULL;
 }

@@ -22,7 +22,7 @@ struct ds_call {
 	char name[72];                /* what stands for * in the path of the route */
 	json_t *body;                 /* an object, of routes that have one; else NULL */
 	size_t body_size;             /* bytes, as it came */
-	size_t answer_size;           /* bytes, of one that is not streamed */
+	size_t answer_size;           /* bytes gathered, then written, of one that is not streamed */
 	const struct ds_route *route; /* NULL: there is none for it */
 	struct ds_body *work;         /* its body is being read, or its request written; ends with the call */
 

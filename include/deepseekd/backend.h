@@ -200,7 +200,7 @@ struct ds_backend_ops {
 	/* y (n, width) += bias (width) in every row. */
 	void (*add_bias)(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
 
-	/* Optional, from here on a table may end early: DS_BACKEND_HAS(ops, peak).
+	/* Optional, and the table may end before it: DS_BACKEND_HAS(ops, peak).
 	 * Measure for less than a second what @self can do with weights of type @dtype at @precision at most; after start(),
 	 * and with nothing enqueued. Others may use the device at the same time: who wants the truth asks several times. */
 	int (*peak)(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);

@@ -10,18 +10,15 @@
 #include "model.h" /* DS_NO_TOKEN */
 #include "plugin.h"
 
-struct ds_candidate {
-	uint32_t id;
-	float logit;
-	float p; /* scratch of a step */
-};
-
-/* The tokens still in question. A step reorders, drops (by lowering n) or changes logits. */
+/* The tokens still in question, in columns, so that a step runs through what it needs at the speed of vectors. A step drops
+ * tokens (by moving what stays to the front, in its order, and lowering n) or changes logits. */
 struct ds_candidates {
-	struct ds_candidate *data; /* [n] */
-	size_t n;		   /* never 0 */
-	bool sorted;		   /* by falling logit; ties by rising id */
-	uint32_t picked;	   /* set by the last step, DS_NO_TOKEN before */
+	uint32_t *ids;	/* [n] */
+	float *logits;	/* [n] */
+	float *weights; /* [n], scratch of a step */
+	size_t n;	/* never 0, and at most the vocabulary */
+	bool sorted;	/* by falling logit; ties by rising id */
+	uint32_t picked; /* set by the last step, DS_NO_TOKEN before */
 };
 
 struct ds_sampler_ops {

@@ -26,6 +26,8 @@ static const char *identity(void)
 {
 	static const char *const names[DS_ISA_COUNT] = {
 		[DS_ISA_PORTABLE] = "cpu-2-portable",
+		[DS_ISA_NEON] = "cpu-2-neon",
+		[DS_ISA_NEON_DOTPROD] = "cpu-2-neon-dotprod",
 		[DS_ISA_AVX2] = "cpu-2-avx2",
 		[DS_ISA_AVX2_VNNI] = "cpu-2-avx2-vnni",
 		[DS_ISA_AVX512] = "cpu-2-avx512",

@@ -224,6 +224,8 @@ static inline vec vec_of_e4m3(__m128i x)
 	return _mm256_mul_ps(_mm256_cvtph_ps(half), _mm256_set1_ps(256));
 }
 
+#include "kernels-x86.h"
+
 #include "kernels-simd.h"
 #include "kernels-attention-simd.h"
 

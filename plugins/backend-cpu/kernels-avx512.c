@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define LANES 16
 typedef __m512 vec;
@@ -189,6 +190,8 @@ static inline vec vec_of_nibbles(vec table, __m128i bytes, unsigned shift)
 
 	return _mm512_permutexvar_ps(index, table);
 }
+
+#include "kernels-x86.h"
 
 #include "kernels-simd.h"
 #include "kernels-attention-simd.h"

@@ -5,8 +5,17 @@
  * types: a weight is scale * integer, or scale * integer + addend. Scales are products of so few bits that this is what
  * quants.h says, to the last bit, fused or not.
  *
- * The including file defines vec_of_i8() and vec_of_e4m3(): the first LANES of 16 bytes as floats; and with 16 lanes
- * vec_of_nibbles(): of each byte the nibble at @shift, looked up in @table. Blocks are aligned as their structs are. */
+ * The file of the instruction set defines before it the type bytes32 and
+ *   scale_i8(y, factor, x)    y = factor * x for 8 signed bytes; of_half(h) the float of a half
+ *   bytes_of(p)               the bytes there; nibbles(p) of 16 bytes the low nibbles, then the high ones
+ *   fifth_bits(p)             16 where the bit of an element is set, of 32 bits
+ *   either(a, b)              a | b
+ *   shifted(x, n, mask)       x >> n & mask, byte by byte; bits that come from a neighbour have to be outside of the mask
+ *   raised(x, n)              x << n, byte by byte, where no byte runs over
+ *   less(x, n)                x - n; looked_up(x, values) the value of each nibble
+ *   vec_of_integers(x, v)     bytes @v * LANES and on as floats; vec_of_fp8(x, v) of e4m3
+ *   vec_of_nibbles()          with 16 lanes: of each byte the nibble at @shift, looked up in @table
+ * Blocks are aligned as their structs are. */
 #include <deepseekd/quants.h>
 
 enum {
@@ -31,19 +40,6 @@ static const struct block_shape {
 	[DS_DTYPE_MXFP4] = {32, false}, [DS_DTYPE_FP8] = {128, false},
 };
 
-static ALWAYS_INLINE float of_half(uint16_t h)
-{
-	return _cvtsh_ss(h);
-}
-
-/* y = factor * x for 8 signed bytes. */
-static ALWAYS_INLINE void scale_i8(float *y, float factor, uint64_t x)
-{
-	__m256i whole = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128((long long)x));
-
-	_mm256_storeu_ps(y, _mm256_mul_ps(_mm256_set1_ps(factor), _mm256_cvtepi32_ps(whole)));
-}
-
 /* Four bytes at once. */
 enum {
 	LOW_2 = 0x03030303,
@@ -54,6 +50,12 @@ enum {
 static ALWAYS_INLINE uint64_t pair_of(uint32_t low, uint32_t high)
 {
 	return low | (uint64_t)high << 32;
+}
+
+/* 32 less for each of 8 bytes below 64: with the highest bit set, no byte borrows from its neighbour. */
+static ALWAYS_INLINE uint64_t less_32(uint64_t x)
+{
+	return ((x | 0x8080808080808080) - 0x2020202020202020) ^ 0x8080808080808080;
 }
 
 /* The 12 bytes of Q4_K and Q5_K: ds_scale_min_k4() for all groups. */
@@ -92,9 +94,8 @@ static ALWAYS_INLINE void scales_q3_k(struct scales *s, const struct ds_block_q3
 	for (unsigned i = 0; i < 2; i++) {
 		uint32_t first = (low[0] >> 4 * i & LOW_4) | (high >> 4 * i & LOW_2) << 4;
 		uint32_t second = (low[1] >> 4 * i & LOW_4) | (high >> (4 * i + 2) & LOW_2) << 4;
-		__m128i bytes = _mm_cvtsi64_si128((long long)pair_of(first, second));
 
-		scale_i8(s->scale + 8 * i, d, (uint64_t)_mm_cvtsi128_si64(_mm_sub_epi8(bytes, _mm_set1_epi8(32))));
+		scale_i8(s->scale + 8 * i, d, less_32(pair_of(first, second)));
 	}
 }
 
@@ -108,19 +109,21 @@ static ALWAYS_INLINE void scales_q6_k(struct scales *s, const struct ds_block_q6
 	}
 }
 
-/* ds_scale_iq4_xs() for all groups. */
+/* ds_scale_iq4_xs() for all groups: their nibbles and pairs of bits are spread over a byte each. */
 static ALWAYS_INLINE void scales_iq4_xs(struct scales *s, const struct ds_block_iq4_xs *b)
 {
-	__m256i twice = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14), low, high;
 	uint32_t nibbles;
+	uint64_t low, high = b->scales_h;
 
 	memcpy(&nibbles, b->scales_l, sizeof(nibbles));
-	low = _mm256_srlv_epi32(_mm256_set1_epi32((int)nibbles), _mm256_slli_epi32(twice, 1));
-	high = _mm256_srlv_epi32(_mm256_set1_epi32(b->scales_h), twice);
-	low = _mm256_and_si256(low, _mm256_set1_epi32(15));
-	high = _mm256_slli_epi32(_mm256_and_si256(high, _mm256_set1_epi32(3)), 4);
-	low = _mm256_sub_epi32(_mm256_or_si256(low, high), _mm256_set1_epi32(32));
-	_mm256_storeu_ps(s->scale, _mm256_mul_ps(_mm256_set1_ps(of_half(b->d)), _mm256_cvtepi32_ps(low)));
+	low = nibbles;
+	low = (low | low << 16) & 0x0000ffff0000ffff;
+	low = (low | low << 8) & 0x00ff00ff00ff00ff;
+	low = (low | low << 4) & 0x0f0f0f0f0f0f0f0f;
+	high = (high | high << 24) & 0x000000ff000000ff;
+	high = (high | high << 12) & 0x000f000f000f000f;
+	high = (high | high << 6) & 0x0303030303030303;
+	scale_i8(s->scale, of_half(b->d), less_32(low | high << 4));
 }
 
 static ALWAYS_INLINE void read_scales(struct scales *s, const void *block, enum ds_dtype dtype)
@@ -163,83 +166,39 @@ static ALWAYS_INLINE void read_scales(struct scales *s, const void *block, enum 
 	}
 }
 
-static ALWAYS_INLINE __m256i bytes_of(const void *p)
-{
-	return _mm256_loadu_si256(p);
-}
-
-/* (x >> n) & mask, byte by byte; the bits that come from the neighbour have to be outside of the mask. */
-static ALWAYS_INLINE __m256i shifted(__m256i x, unsigned n, char mask)
-{
-	return _mm256_and_si256(_mm256_srl_epi16(x, _mm_cvtsi32_si128((int)n)), _mm256_set1_epi8(mask));
-}
-
 /* Bit @n of each byte, moved to bit @to. */
-static ALWAYS_INLINE __m256i bit_moved(__m256i x, unsigned n, int to)
+static ALWAYS_INLINE bytes32 bit_moved(bytes32 x, unsigned n, int to)
 {
-	return _mm256_slli_epi16(shifted(x, n, 1), to);
-}
-
-/* Element j in the low nibble of byte j, j + 16 in the high one. */
-static ALWAYS_INLINE __m256i nibbles(const uint8_t *qs)
-{
-	__m128i x = _mm_loadu_si128((const __m128i *)qs);
-
-	return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(x, 4), x), _mm256_set1_epi8(15));
-}
-
-/* 16 where the bit of an element is set. */
-static ALWAYS_INLINE __m256i fifth_bits(const uint8_t *qh)
-{
-	__m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201), x;
-	uint32_t bits;
-
-	memcpy(&bits, qh, sizeof(bits));
-	x = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits),
-				_mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
-	x = _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
-	return _mm256_and_si256(x, _mm256_set1_epi8(16));
-}
-
-static ALWAYS_INLINE __m256i less(__m256i x, char n)
-{
-	return _mm256_sub_epi8(x, _mm256_set1_epi8(n));
+	return raised(shifted(x, n, 1), to);
 }
 
 static const int8_t iq4_values[16] = DS_IQ4_VALUES, mxfp4_values[16] = DS_MXFP4_VALUES;
 
-static ALWAYS_INLINE __m256i looked_up(__m256i nibbles, const int8_t *values)
+static ALWAYS_INLINE bytes32 group_q3_k(const struct ds_block_q3_k *b, unsigned g)
 {
-	__m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
+	bytes32 low = shifted(bytes_of(b->qs + 32 * (g / 4)), 2 * (g % 4), 3);
 
-	return _mm256_shuffle_epi8(table, nibbles);
+	return less(either(low, bit_moved(bytes_of(b->hmask), g, 2)), 4);
 }
 
-static ALWAYS_INLINE __m256i group_q3_k(const struct ds_block_q3_k *b, unsigned g)
+static ALWAYS_INLINE bytes32 group_q5_k(const struct ds_block_q5_k *b, unsigned g)
 {
-	__m256i low = shifted(bytes_of(b->qs + 32 * (g / 4)), 2 * (g % 4), 3);
+	bytes32 low = shifted(bytes_of(b->qs + 32 * (g / 2)), 4 * (g % 2), 15);
 
-	return less(_mm256_or_si256(low, bit_moved(bytes_of(b->hmask), g, 2)), 4);
+	return either(low, bit_moved(bytes_of(b->qh), g, 4));
 }
 
-static ALWAYS_INLINE __m256i group_q5_k(const struct ds_block_q5_k *b, unsigned g)
-{
-	__m256i low = shifted(bytes_of(b->qs + 32 * (g / 2)), 4 * (g % 2), 15);
-
-	return _mm256_or_si256(low, bit_moved(bytes_of(b->qh), g, 4));
-}
-
-static ALWAYS_INLINE __m256i group_q6_k(const struct ds_block_q6_k *b, unsigned g)
+static ALWAYS_INLINE bytes32 group_q6_k(const struct ds_block_q6_k *b, unsigned g)
 {
 	unsigned h = g / 4, s = g % 4;
-	__m256i low = shifted(bytes_of(b->ql + 64 * h + 32 * (s % 2)), 4 * (s / 2), 15);
-	__m256i high = shifted(bytes_of(b->qh + 32 * h), 2 * s, 3);
+	bytes32 low = shifted(bytes_of(b->ql + 64 * h + 32 * (s % 2)), 4 * (s / 2), 15);
+	bytes32 high = shifted(bytes_of(b->qh + 32 * h), 2 * s, 3);
 
-	return less(_mm256_or_si256(low, _mm256_slli_epi16(high, 4)), 32);
+	return less(either(low, raised(high, 4)), 32);
 }
 
 /* The integers of group @g of a block; of FP8 its bytes as they are. */
-static ALWAYS_INLINE __m256i integers_of(const void *block, unsigned g, enum ds_dtype dtype)
+static ALWAYS_INLINE bytes32 integers_of(const void *block, unsigned g, enum ds_dtype dtype)
 {
 	const struct ds_block_q5_0 *q5_0 = block;
 	const struct ds_block_q5_1 *q5_1 = block;
@@ -250,9 +209,9 @@ static ALWAYS_INLINE __m256i integers_of(const void *block, unsigned g, enum ds_
 	case DS_DTYPE_Q4_1:
 		return nibbles(((const struct ds_block_q4_1 *)block)->qs);
 	case DS_DTYPE_Q5_0:
-		return less(_mm256_or_si256(nibbles(q5_0->qs), fifth_bits(q5_0->qh)), 16);
+		return less(either(nibbles(q5_0->qs), fifth_bits(q5_0->qh)), 16);
 	case DS_DTYPE_Q5_1:
-		return _mm256_or_si256(nibbles(q5_1->qs), fifth_bits(q5_1->qh));
+		return either(nibbles(q5_1->qs), fifth_bits(q5_1->qh));
 	case DS_DTYPE_Q8_0:
 		return bytes_of(((const struct ds_block_q8_0 *)block)->qs);
 	case DS_DTYPE_Q2_K:
@@ -279,10 +238,12 @@ static ALWAYS_INLINE __m256i integers_of(const void *block, unsigned g, enum ds_
 /* What a vector of weights is made of: integers; or, where a vector holds all that a nibble can stand for, the bytes with
  * the nibbles and the table to look them up in. */
 struct group {
-	__m256i integers;
+	bytes32 integers;
+#if LANES == 16
 	__m128i nibbles[2]; /* of each vector of weights */
 	unsigned shift[2];
 	vec table;
+#endif
 };
 
 #if LANES == 16
@@ -352,8 +313,6 @@ static ALWAYS_INLINE void read_group(struct group *group, const void *block, con
 static ALWAYS_INLINE vec group_weights(const struct group *group, const struct scales *s, unsigned g, unsigned v,
 				       enum ds_dtype dtype)
 {
-	__m256i integers = group->integers;
-	__m128i bytes;
 	unsigned i = (g * GROUP + v * LANES) / block_shapes[dtype].a_scale;
 	vec scale, whole;
 
@@ -362,10 +321,7 @@ static ALWAYS_INLINE vec group_weights(const struct group *group, const struct s
 		return vec_of_nibbles(group->table, group->nibbles[v], group->shift[v]);
 #endif
 	scale = vec_set(s->scale[i]);
-	bytes = v * LANES < 16 ? _mm256_castsi256_si128(integers) : _mm256_extracti128_si256(integers, 1);
-	if (v * LANES % 16 > 0)
-		bytes = _mm_srli_si128(bytes, 8);
-	whole = dtype == DS_DTYPE_FP8 ? vec_of_e4m3(bytes) : vec_of_i8(bytes);
+	whole = dtype == DS_DTYPE_FP8 ? vec_of_fp8(group->integers, v) : vec_of_integers(group->integers, v);
 	return block_shapes[dtype].addend ? vec_fma(scale, whole, vec_set(s->addend[i])) : vec_mul(scale, whole);
 }
 

@@ -1,32 +1,13 @@
 /* kernels-simd.h - the kernels in terms of a vector of LANES floats.
  *
  * Included once by the file of each instruction set, which defines before it: LANES; the type vec; MATVEC_TILES, how
- * many rows of weights its registers hold together with 1, 2, 4 and 8 rows of activations; and the small functions
- * vec_*() used here and in kernels-blocks.h. vec_load_part() and its like touch n < LANES elements and read zeros for
+ * many rows of weights its registers hold together with 1, 2, 4 and 8 rows of activations; the small functions vec_*()
+ * used here; and what kernels-blocks.h needs. vec_load_part() and its like touch n < LANES elements and read zeros for
  * the rest. */
 #include "kernels.h"
+#include "kernels-inline.h"
 
 #include <math.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
-/* Instrumented code is not for speed, and unrolled it takes minutes to compile. */
-#if defined(SANITIZED)
-#define ALWAYS_INLINE __attribute__((unused))
-#define UNROLL
-#elif defined(__clang__)
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 enum {
 	TILE_ROWS = 4, /* most rows of weights in a tile */

@@ -43,6 +43,14 @@ bool ds_isa_has(enum ds_isa isa)
 		return false;
 	}
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+bool ds_isa_has(enum ds_isa isa)
+{
+	return isa == DS_ISA_PORTABLE || isa == DS_ISA_NEON ||
+	       (isa == DS_ISA_NEON_DOTPROD && getauxval(AT_HWCAP) & HWCAP_ASIMDDP);
+}
 #else
 bool ds_isa_has(enum ds_isa isa)
 {
@@ -63,6 +71,8 @@ const char *ds_isa_name(enum ds_isa isa)
 {
 	static const char *const names[DS_ISA_COUNT] = {
 		[DS_ISA_PORTABLE] = "portable",
+		[DS_ISA_NEON] = "neon",
+		[DS_ISA_NEON_DOTPROD] = "neon-dotprod",
 		[DS_ISA_AVX2] = "avx2",
 		[DS_ISA_AVX2_VNNI] = "avx2-vnni",
 		[DS_ISA_AVX512] = "avx512",
@@ -94,5 +104,12 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa)
 		ds_tiles_init_avx512_bf16(&k->tiles);
 		ds_attention_init_avx512bf16(k);
 	}
+#elif defined(__aarch64__)
+	if (isa >= DS_ISA_NEON) {
+		ds_kernels_init_neon(k);
+		ds_tiles_init_neon(&k->tiles);
+	}
+	if (isa >= DS_ISA_NEON_DOTPROD)
+		ds_tiles_init_neon_dotprod(&k->tiles);
 #endif
 }

@@ -80,6 +80,8 @@ struct ds_kernels {
 /* Each has what those before it in its family have; the later, the better. */
 enum ds_isa {
 	DS_ISA_PORTABLE,
+	DS_ISA_NEON,	    /* what every 64-bit ARM has */
+	DS_ISA_NEON_DOTPROD,
 	DS_ISA_AVX2,	    /* and FMA and F16C */
 	DS_ISA_AVX2_VNNI,   /* AVX-VNNI */
 	DS_ISA_AVX512,	    /* F, BW, DQ, VL; it does without AVX-VNNI */
@@ -98,6 +100,7 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa);
 void ds_kernels_init_portable(struct ds_kernels *k);
 void ds_kernels_init_blocks(struct ds_kernels *k); /* portable, called by that */
 void ds_attention_init_portable(struct ds_kernels *k); /* called by that, too */
+void ds_kernels_init_neon(struct ds_kernels *k);
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
 void ds_attention_init_avx512vnni(struct ds_kernels *k); /* what needs AVX512-VNNI besides */

@@ -3,43 +3,6 @@
 
 #include <string.h>
 
-enum { LINE = 64 }; /* bytes */
-
-bool ds_panel_has(enum ds_dtype dtype)
-{
-	return dtype == DS_DTYPE_BF16 || (!ds_dtype_is_float(dtype) && dtype != DS_DTYPE_FP8);
-}
-
-struct ds_panel_format ds_panel_format(enum ds_dtype dtype)
-{
-	const struct ds_dtype_info *info = ds_dtype_info(dtype);
-	struct ds_panel_format f = {.block = info->block, .size = info->size};
-
-	if (dtype == DS_DTYPE_BF16)
-		f = (struct ds_panel_format){.block = 2, .size = 4};
-	f.head_size = f.size % 4;
-	if (dtype == DS_DTYPE_Q3_K || dtype == DS_DTYPE_Q6_K)
-		f.head = f.size - f.head_size; /* the scale comes last */
-	else
-		f.body = f.head_size;
-	f.n_units = f.size / 4;
-	return f;
-}
-
-size_t ds_panel_heads_size(const struct ds_panel_format *format, size_t cols)
-{
-	size_t size = cols / format->block * DS_PANEL * format->head_size;
-
-	return (size + LINE - 1) / LINE * LINE;
-}
-
-size_t ds_panel_size(enum ds_dtype dtype, size_t cols)
-{
-	struct ds_panel_format f = ds_panel_format(dtype);
-
-	return ds_panel_heads_size(&f, cols) + cols / f.block * f.n_units * LINE;
-}
-
 /* One block of @n_rows rows. */
 static void pack_block(const struct ds_panel_format *f, size_t n_rows, const char *src, size_t pitch, uint8_t *heads,
 		       uint32_t *words)
@@ -72,7 +35,7 @@ void ds_panel_pack(enum ds_dtype dtype, size_t cols, size_t n_rows, const void *
 void ds_panel_block(enum ds_dtype dtype, size_t cols, const void *panel, size_t row, size_t block, void *dst)
 {
 	struct ds_panel_format f = ds_panel_format(dtype);
-	const char *heads = panel, *words = heads + ds_panel_heads_size(&f, cols) + block * f.n_units * LINE;
+	const char *heads = panel, *words = heads + ds_panel_heads_size(&f, cols) + block * f.n_units * DS_PANEL_LINE;
 	char *to = dst;
 
 	memcpy(to + f.head, heads + (block * DS_PANEL + row) * f.head_size, f.head_size);

@@ -15,6 +15,7 @@ enum {
 	DS_LAYOUT_ROWS = 0, /* as in the checkpoint */
 	DS_LAYOUT_PANELS = 1,
 	DS_PANEL = 16, /* rows */
+	DS_PANEL_LINE = DS_PANEL * 4, /* bytes of a unit of all rows */
 };
 
 /* Where things are in the panels of a type. */
@@ -26,13 +27,41 @@ struct ds_panel_format {
 };
 
 /* Types that may be stored so: BF16 and the quantised blocks but FP8. */
-bool ds_panel_has(enum ds_dtype dtype);
+static inline bool ds_panel_has(enum ds_dtype dtype)
+{
+	return dtype == DS_DTYPE_BF16 || (!ds_dtype_is_float(dtype) && dtype != DS_DTYPE_FP8);
+}
 
-struct ds_panel_format ds_panel_format(enum ds_dtype dtype);
+static inline struct ds_panel_format ds_panel_format(enum ds_dtype dtype)
+{
+	const struct ds_dtype_info *info = ds_dtype_info(dtype);
+	struct ds_panel_format f = {.block = info->block, .size = info->size};
 
-/* Bytes of a panel of @cols columns, and of its heads. */
-size_t ds_panel_size(enum ds_dtype dtype, size_t cols);
-size_t ds_panel_heads_size(const struct ds_panel_format *format, size_t cols);
+	if (dtype == DS_DTYPE_BF16)
+		f = (struct ds_panel_format){.block = 2, .size = 4};
+	f.head_size = f.size % 4;
+	if (dtype == DS_DTYPE_Q3_K || dtype == DS_DTYPE_Q6_K)
+		f.head = f.size - f.head_size; /* the scale comes last */
+	else
+		f.body = f.head_size;
+	f.n_units = f.size / 4;
+	return f;
+}
+
+/* Bytes of the heads of a panel of @cols columns, and of the whole. */
+static inline size_t ds_panel_heads_size(const struct ds_panel_format *format, size_t cols)
+{
+	size_t size = cols / format->block * DS_PANEL * format->head_size;
+
+	return (size + DS_PANEL_LINE - 1) / DS_PANEL_LINE * DS_PANEL_LINE;
+}
+
+static inline size_t ds_panel_size(enum ds_dtype dtype, size_t cols)
+{
+	struct ds_panel_format f = ds_panel_format(dtype);
+
+	return ds_panel_heads_size(&f, cols) + cols / f.block * f.n_units * DS_PANEL_LINE;
+}
 
 /* One panel from @n_rows (1 to 16) rows of the checkpoint, @pitch bytes apart: the @cols columns from the start of @src. */
 void ds_panel_pack(enum ds_dtype dtype, size_t cols, size_t n_rows, const void *src, size_t pitch, void *dst);

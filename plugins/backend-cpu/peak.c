@@ -8,6 +8,8 @@
 #include <time.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #include "peak.h"
@@ -64,7 +66,7 @@ static uint64_t cache_size(unsigned n_members)
 {
 	uint64_t last = 0;
 #if defined(__x86_64__)
-	unsigned a, b, c, d, leaf = __get_cpuid_max(0x80000000, NULL) >= 0x8000001d ? 0x8000001d : 4;
+	unsigned a, b, c, d, last_leaf = __get_cpuid_max(0x80000000, NULL), leaf = last_leaf >= 0x8000001d ? 0x8000001d : 4;
 
 	for (unsigned i = 0; i < 16 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31) != 0; i++) {
 		uint64_t size = ((b >> 22) + 1ull) * ((b >> 12 & 1023) + 1ull) * ((b & 4095) + 1ull) * (c + 1ull);
@@ -153,6 +155,11 @@ static bool has_avx512bf16(void)
 {
 	return has_avx512() && has_leaf_7_1(5);
 }
+#elif defined(__aarch64__)
+static bool has_dot_products(void)
+{
+	return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
 #endif
 
 static const struct {
@@ -169,6 +176,9 @@ static const struct {
 	{UNIT_INT8, "int8", has_avx2, &ds_peak_int8_avx2},
 	{UNIT_INT8, "int8", has_avxvnni, &ds_peak_int8_avxvnni},
 	{UNIT_INT8, "int8", has_avx512vnni, &ds_peak_int8_avx512},
+#elif defined(__aarch64__)
+	{UNIT_F32, "float32", has_all, &ds_peak_f32_neon},
+	{UNIT_INT8, "int8", has_dot_products, &ds_peak_int8_neon},
 #endif
 };
 

@@ -17,6 +17,6 @@ struct ds_peak_loop {
 	void (*run)(uint64_t n_turns);
 };
 
-extern const struct ds_peak_loop ds_peak_f32_portable, ds_peak_f32_avx2, ds_peak_f32_avx512;
+extern const struct ds_peak_loop ds_peak_f32_portable, ds_peak_f32_avx2, ds_peak_f32_avx512, ds_peak_f32_neon;
 extern const struct ds_peak_loop ds_peak_bf16_avx512;
-extern const struct ds_peak_loop ds_peak_int8_avx2, ds_peak_int8_avxvnni, ds_peak_int8_avx512;
+extern const struct ds_peak_loop ds_peak_int8_avx2, ds_peak_int8_avxvnni, ds_peak_int8_avx512, ds_peak_int8_neon;

@@ -20,3 +20,13 @@ plugins_backend_cpu_libpeak_avx512bf16_a_CFLAGS = $(plugin_cflags) -mavx512f -ma
 backend_cpu_libraries += plugins/backend-cpu/libpeak-avx2.a plugins/backend-cpu/libpeak-avxvnni.a \
 	plugins/backend-cpu/libpeak-avx512.a plugins/backend-cpu/libpeak-avx512vnni.a plugins/backend-cpu/libpeak-avx512bf16.a
 endif
+if AARCH64
+noinst_LIBRARIES += plugins/backend-cpu/libpeak-neon.a plugins/backend-cpu/libpeak-neondot.a
+plugins_backend_cpu_libpeak_neon_a_SOURCES = plugins/backend-cpu/peak-neon.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_neon_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_neon_a_CFLAGS = $(plugin_cflags)
+plugins_backend_cpu_libpeak_neondot_a_SOURCES = plugins/backend-cpu/peak-neondot.c plugins/backend-cpu/peak.h
+plugins_backend_cpu_libpeak_neondot_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libpeak_neondot_a_CFLAGS = $(plugin_cflags) -march=armv8.2-a+dotprod
+backend_cpu_libraries += plugins/backend-cpu/libpeak-neon.a plugins/backend-cpu/libpeak-neondot.a
+endif

@@ -47,7 +47,7 @@ static ALWAYS_INLINE void store(float *y, __m512 sum, size_t n, bool add)
 
 static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigned n)
 {
-	const char *x = (const char *)op->codes.bytes + op->col * n * sizeof(uint16_t), *next = op->next;
+	const char *x = (const char *)op->codes.bytes + op->col * n * sizeof(uint16_t);
 	__m512 sum[PANELS][DS_TILE_WIDTH];
 
 	UNROLL
@@ -61,8 +61,8 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 
 		UNROLL
 		for (unsigned p = 0; p < PANELS; p++) {
-			if (n <= 2)
-				__builtin_prefetch(next + p * op->panel_size, 0, 3);
+			if (n <= DS_TILE_FEW)
+				__builtin_prefetch(op->panels[p] + c * LINE + DS_TILE_AHEAD, 0, 3);
 			w[p] = (__m512bh)_mm512_loadu_si512(op->panels[p] + c * LINE);
 		}
 		UNROLL
@@ -75,7 +75,6 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 				sum[p][i] = _mm512_dpbf16_ps(sum[p][i], w[p], (__m512bh)_mm512_set1_epi32(pair));
 		}
 		x += n * PAIR_SIZE;
-		next += op->next_step / 2;
 	}
 	UNROLL
 	for (unsigned p = 0; p < PANELS; p++) {

@@ -32,14 +32,23 @@
 /* The compiler is to forget that it knows what is in @array, and so to leave it there. */
 #define KEEP_IN_MEMORY(array) __asm__ volatile("" : "+m"(array))
 
-#include "tiles-unpack.h"
-
 enum {
 	VECTORS = DS_PANEL / LANES,	     /* of a panel */
 	TILE_VECTORS = TILE_PANELS * VECTORS, /* of a tile */
 	VECTOR_SIZE = LANES * 4,	     /* bytes */
-	FEW = 2,			     /* rows of activations up to which memory is what the product waits for */
+	SPAN = DS_TILE_SPAN,
+	FEW = DS_TILE_FEW,
 };
+
+#include "tiles-unpack.h"
+
+/* Of what follows, in memory as in time, as much as is being read: memory is then never idle while there is arithmetic. */
+static ALWAYS_INLINE void ask_ahead(const uint8_t *words, unsigned n_units)
+{
+	UNROLL
+	for (unsigned u = 0; u < n_units; u++)
+		__builtin_prefetch(words + DS_TILE_AHEAD + u * DS_PANEL_LINE, 0, 3);
+}
 
 /* The rows from @r on of groups from column @col on. */
 static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, unsigned r, enum ds_tile_kind kind)
@@ -69,6 +78,7 @@ static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, u
 			for (unsigned v = 0; v < VECTORS; v++)                                                        \
 				unpack_##name((struct source){heads + v * LANES * f.head_size, words + v * VECTOR_SIZE}, \
 					      target_at(tile, b * f.block, v * LANES, ds_tile_type(dtype).kind));     \
+			ask_ahead(words, f.n_units);                                                                  \
 			heads += DS_PANEL * f.head_size;                                                              \
 			words += (size_t)f.n_units * 64;                                                              \
 		}                                                                                                     \
@@ -176,9 +186,8 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col
 	for (unsigned s = 0; s < ds_tile_group(kind) / 4; s++) {
 		ivec w[TILE_VECTORS];
 
-		/* A few lines at a time, so that memory is never idle while there is arithmetic to do. */
 		UNROLL
-		for (unsigned p = 0; n <= FEW && p < TILE_PANELS; p++)
+		for (unsigned p = 0; p < TILE_PANELS; p++)
 			__builtin_prefetch(op->next + p * op->panel_size + (col / 4 + s) * op->next_step, 0, 3);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
@@ -219,6 +228,14 @@ static ALWAYS_INLINE void store_tile(const struct ds_tile_product *op, fvec (*su
 	}
 }
 
+/* @sum and what a group of 32 adds to it: its integers times both scales. */
+static ALWAYS_INLINE fvec add_group(fvec sum, ivec integers, const float *scale, const float *min, const float *x_scale,
+				    const void *correction, enum ds_tile_kind kind)
+{
+	sum = fv_fma(fv_mul(fv_of_int(integers), fv_load(scale)), fv_broadcast(x_scale), sum);
+	return ds_tile_has_mins(kind) ? fv_subtract_product(sum, fv_load(min), fv_broadcast(correction)) : sum;
+}
+
 /* Spans of 32: integer sums of a group, then those times both scales, both in registers. */
 static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigned n, enum ds_tile_kind kind)
 {
@@ -240,19 +257,12 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++) {
 			const struct ds_tile *tile = &op->tile[v / VECTORS];
-			fvec scale = fv_load(&tile->scales[g][v % VECTORS * LANES]);
+			unsigned r = v % VECTORS * LANES;
 
 			UNROLL
 			for (unsigned i = 0; i < n; i++)
-				sum[v][i] = fv_fma(fv_mul(fv_of_int(acc[v][i]), scale), fv_broadcast(x_scale + i),
-						   sum[v][i]);
-			if (ds_tile_has_mins(kind)) {
-				fvec min = fv_load(&tile->mins[g][v % VECTORS * LANES]);
-
-				UNROLL
-				for (unsigned i = 0; i < n; i++)
-					sum[v][i] = fv_subtract_product(sum[v][i], min, fv_broadcast(corrections + i));
-			}
+				sum[v][i] = add_group(sum[v][i], acc[v][i], &tile->scales[g][r], &tile->mins[g][r],
+						      x_scale + i, corrections + i, kind);
 		}
 		x += 32 * n;
 		x_scale += n;
@@ -261,27 +271,43 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 	store_tile(op, sum, n);
 }
 
-/* The sum of minimums times sums of activations over a block, in integers. @sums: of the block, of row i. */
+/* The sum of minimums times sums of activations over a block, in integers. @sums: of the block, of row i of @n. */
 static ALWAYS_INLINE ivec sum_mins(const uint32_t *mins, const int16_t *sums, unsigned n, enum ds_tile_kind kind)
 {
 	ivec sum = iv_set32(0);
 
 	UNROLL
-	for (unsigned k = 0; k < 256 / 2 / ds_tile_group(kind); k++)
+	for (unsigned k = 0; k < SPAN / 2 / ds_tile_group(kind); k++)
 		sum = iv_dot_halfwords(sum, iv_load(mins + k * DS_PANEL), iv_broadcast(sums + k * 2 * n));
 	return sum;
+}
+
+/* @sum and what a block of 256 adds to it. @corrections: of the block and row i of @n. */
+static ALWAYS_INLINE fvec add_block(fvec sum, ivec integers, const float *d, const float *d_min, const uint32_t *mins,
+				    const float *x_scale, const void *corrections, unsigned n, enum ds_tile_kind kind)
+{
+	fvec part = fv_mul(fv_of_int(integers), fv_load(d));
+
+	if (ds_tile_has_mins(kind))
+		part = fv_subtract_product(part, fv_of_int(sum_mins(mins, corrections, n, kind)), fv_load(d_min));
+	return fv_fma(part, fv_broadcast(x_scale), sum);
+}
+
+/* Bytes of the corrections of a row and group. */
+static inline size_t correction_size(enum ds_tile_kind kind)
+{
+	return ds_tile_has_mins(kind) && ds_tile_span(kind) == SPAN ? sizeof(int16_t) : sizeof(int32_t);
 }
 
 /* Spans of 256: sums of groups times their scales are integers still, and one product of floats a block remains. The sums
  * over blocks wait in memory, that the registers suffice for those within. */
 static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsigned n, enum ds_tile_kind kind)
 {
-	enum { SPAN = 256 };
 	const unsigned group = ds_tile_group(kind);
-	const size_t correction_size = ds_tile_has_mins(kind) ? sizeof(int16_t) : sizeof(int32_t);
+	const size_t step = n * correction_size(kind);
 	const int8_t *x = op->codes.bytes + op->col * n;
 	const float *x_scale = op->codes.scales + op->col / SPAN * n;
-	const char *corrections = (const char *)op->codes.corrections + op->col / group * n * correction_size;
+	const char *corrections = (const char *)op->codes.corrections + op->col / group * step;
 	fvec sum[TILE_VECTORS][TILE_WIDTH];
 
 	UNROLL
@@ -300,14 +326,14 @@ static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsig
 			for (unsigned i = 0; i < n; i++)
 				block[v][i] = iv_set32(0);
 		}
-		for (size_t g = b * SPAN / group; g < (b + 1) * SPAN / group; g++) {
+		for (size_t g = 0; g < SPAN / group; g++) {
 			ivec acc[TILE_VECTORS][TILE_WIDTH];
 
-			sum_group(op, g * group, x + (g * group - b * SPAN) * n,
-				  corrections + (g - b * SPAN / group) * n * correction_size, acc, n, kind);
+			sum_group(op, b * SPAN + g * group, x + g * group * n, corrections + g * step, acc, n, kind);
 			UNROLL
 			for (unsigned v = 0; v < TILE_VECTORS; v++) {
-				ivec scale = iv_load(&op->tile[v / VECTORS].k_scales[g][v % VECTORS * LANES]);
+				const struct ds_tile *tile = &op->tile[v / VECTORS];
+				ivec scale = iv_load(&tile->k_scales[b * SPAN / group + g][v % VECTORS * LANES]);
 
 				UNROLL
 				for (unsigned i = 0; i < n; i++)
@@ -320,21 +346,14 @@ static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsig
 			unsigned r = v % VECTORS * LANES;
 
 			UNROLL
-			for (unsigned i = 0; i < n; i++) {
-				fvec part = fv_mul(fv_of_int(block[v][i]), fv_load(&tile->d[b][r]));
-
-				if (ds_tile_has_mins(kind)) {
-					ivec mins = sum_mins(&tile->k_mins[b * SPAN / group / 2][r],
-							     (const int16_t *)corrections + 2 * i, n, kind);
-
-					part = fv_subtract_product(part, fv_of_int(mins), fv_load(&tile->d_min[b][r]));
-				}
-				sum[v][i] = fv_fma(part, fv_broadcast(x_scale + i), sum[v][i]);
-			}
+			for (unsigned i = 0; i < n; i++)
+				sum[v][i] = add_block(sum[v][i], block[v][i], &tile->d[b][r], &tile->d_min[b][r],
+						      &tile->k_mins[b * SPAN / group / 2][r], x_scale + i,
+						      (const int32_t *)corrections + i, n, kind);
 		}
 		x += SPAN * n;
 		x_scale += n;
-		corrections += SPAN / group * n * correction_size;
+		corrections += SPAN / group * step;
 	}
 	store_tile(op, sum, n);
 }
@@ -363,7 +382,103 @@ DEFINE_PRODUCT(k_offset_16, DS_TILE_K_OFFSET_16)
 DEFINE_PRODUCT(k_min, DS_TILE_K_MIN)
 DEFINE_PRODUCT(k_min_16, DS_TILE_K_MIN_16)
 
-#define SET_UNPACK(name, dtype) tiles->unpack[dtype] = unpack_panel_##name;
+/* The scales of one block of one vector of rows. */
+struct block_scales {
+	float scales[DS_PANEL], mins[DS_PANEL];
+	int32_t k_scales[SPAN / DS_TILE_MIN_GROUP * DS_PANEL];
+	uint32_t k_mins[SPAN / DS_TILE_MIN_GROUP / 2 * DS_PANEL];
+	float d[DS_PANEL], d_min[DS_PANEL];
+};
+
+/* The sums of the groups of a block are complete: add them to those of the rows. */
+static ALWAYS_INLINE void finish_block(const struct block_scales *s, ivec (*groups)[FEW], const float *x_scale,
+				       const char *corrections, fvec *sum, unsigned n, enum ds_tile_kind kind)
+{
+	UNROLL
+	for (unsigned i = 0; i < n; i++) {
+		const void *correction = corrections + i * sizeof(int32_t);
+		ivec block = iv_set32(0);
+
+		if (ds_tile_span(kind) < SPAN) {
+			sum[i] = add_group(sum[i], groups[0][i], s->scales, s->mins, x_scale + i, correction, kind);
+			continue;
+		}
+		UNROLL
+		for (unsigned g = 0; g < SPAN / ds_tile_group(kind); g++)
+			block = iv_add(block, iv_mul(groups[g][i], iv_load(s->k_scales + g * DS_PANEL)));
+		sum[i] = add_block(sum[i], block, s->d, s->d_min, s->k_mins, x_scale + i, correction, n, kind);
+	}
+}
+
+/* Few rows of activations are multiplied with the words of the weights as they come from memory, in order: nothing but
+ * the sums is kept. */
+#define DEFINE_FEW(name, dtype)                                                                                       \
+	static ALWAYS_INLINE void few_##name(const struct ds_few_product *op, const uint8_t *panel, unsigned r,       \
+					     unsigned n, fvec *sum)                                                   \
+	{                                                                                                             \
+		const struct ds_panel_format f = ds_panel_format(dtype);                                              \
+		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
+		const size_t heads_size = ds_panel_heads_size(&f, op->cols);                                          \
+		const unsigned n_groups = f.block / ds_tile_group(kind);                                              \
+		struct source from = {panel + r * f.head_size, panel + heads_size + r * 4};                           \
+		const char *corrections = op->codes.corrections;                                                      \
+		const int8_t *x = op->codes.bytes;                                                                    \
+		const float *x_scale = op->codes.scales;                                                              \
+                                                                                                                      \
+		for (size_t b = 0; b < op->cols / f.block; b++) {                                                     \
+			ivec groups[SPAN / DS_TILE_MIN_GROUP][FEW];                                                   \
+			struct block_scales s;                                                                        \
+                                                                                                                      \
+			UNROLL                                                                                        \
+			for (unsigned g = 0; g < n_groups; g++) {                                                     \
+				UNROLL                                                                                \
+				for (unsigned i = 0; i < n; i++)                                                      \
+					groups[g][i] = ds_tile_has_mins(kind)                                         \
+							       ? iv_set32(0)                                          \
+							       : iv_broadcast(corrections + (g * n + i) * 4);         \
+			}                                                                                             \
+			ask_ahead(from.words, f.n_units);                                                             \
+			unpack_##name(from, (struct target){NULL, groups, x, n, kind, s.scales, s.mins, s.k_scales,   \
+							    s.k_mins, s.d, s.d_min});                                 \
+			finish_block(&s, groups, x_scale, corrections, sum, n, kind);                                 \
+			from.heads += DS_PANEL * f.head_size;                                                         \
+			from.words += (size_t)f.n_units * 64;                                                         \
+			x += f.block * n;                                                                             \
+			x_scale += f.block / ds_tile_span(kind) * n;                                                  \
+			corrections += n_groups * n * correction_size(kind);                                          \
+		}                                                                                                     \
+	}                                                                                                             \
+                                                                                                                      \
+	static ALWAYS_INLINE void few_rows_##name(const struct ds_few_product *op, unsigned n)                        \
+	{                                                                                                             \
+		const size_t panel_size = ds_panel_size(dtype, op->cols);                                             \
+                                                                                                                      \
+		for (size_t row = 0; row < op->n_rows; row += LANES) {                                                \
+			fvec sum[FEW];                                                                                \
+                                                                                                                      \
+			UNROLL                                                                                        \
+			for (unsigned i = 0; i < n; i++)                                                              \
+				sum[i] = fv_set(0);                                                                   \
+			few_##name(op, (const uint8_t *)op->panels + row / DS_PANEL * panel_size, row % DS_PANEL, n, sum); \
+			UNROLL                                                                                        \
+			for (unsigned i = 0; i < n; i++)                                                              \
+				store_rows(op->y[i] + row, sum[i], op->n_rows - row, op->add);                        \
+		}                                                                                                     \
+	}                                                                                                             \
+                                                                                                                      \
+	static void few_product_##name(const struct ds_few_product *op)                                               \
+	{                                                                                                             \
+		if (op->codes.n == 1)                                                                                 \
+			few_rows_##name(op, 1);                                                                       \
+		else                                                                                                  \
+			few_rows_##name(op, 2);                                                                       \
+	}
+
+BLOCK_TYPES(DEFINE_FEW)
+
+#define SET_TYPE(name, dtype)                          \
+	tiles->unpack[dtype] = unpack_panel_##name;    \
+	tiles->few_product[dtype] = few_product_##name;
 
 static void set_tiles(struct ds_tiles *tiles)
 {
@@ -381,5 +496,5 @@ static void set_tiles(struct ds_tiles *tiles)
 			[DS_TILE_K_MIN_16] = product_k_min_16,
 		},
 	};
-	BLOCK_TYPES(SET_UNPACK)
+	BLOCK_TYPES(SET_TYPE)
 }

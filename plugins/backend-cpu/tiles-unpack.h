@@ -11,6 +11,12 @@ struct source {
 
 struct target {
 	uint8_t *codes;
+	/* Or, when @sums is set, nowhere: they are multiplied at once with @n rows of activations, whose bytes of this block
+	 * begin at @x, and added to the sums of their group. All constants where this is inlined. */
+	ivec (*sums)[FEW];
+	const int8_t *x;
+	unsigned n;
+	enum ds_tile_kind kind;
 	float *scales, *mins;		    /* of blocks of 32 */
 	int32_t *k_scales;		    /* of blocks of 256 */
 	uint32_t *k_mins;
@@ -22,9 +28,19 @@ static ALWAYS_INLINE ivec word(const uint8_t *words, unsigned u)
 	return iv_load(words + u * 64);
 }
 
-static ALWAYS_INLINE void put(uint8_t *codes, unsigned k4, ivec v)
+/* @v: elements 4 * @k4 to 4 * @k4 + 3 of the block. */
+static ALWAYS_INLINE void put(struct target t, unsigned k4, ivec v)
 {
-	iv_store(codes + k4 * 64, v);
+	if (!t.sums) {
+		iv_store(t.codes + k4 * 64, v);
+		return;
+	}
+	UNROLL
+	for (unsigned i = 0; i < t.n; i++) {
+		ivec *sum = &t.sums[k4 * 4 / ds_tile_group(t.kind)][i], x = iv_broadcast(t.x + (k4 * t.n + i) * 4);
+
+		*sum = ds_tile_is_signed(t.kind) ? iv_dot_signed(*sum, v, x) : iv_dot(*sum, v, x);
+	}
 }
 
 static ALWAYS_INLINE ivec low_nibbles(ivec v)
@@ -83,14 +99,15 @@ static ALWAYS_INLINE void unpack_q4_k(struct source s, struct target t)
 	for (unsigned u = 0; u < 32; u++) {
 		ivec q = word(s.words, 4 + u);
 
-		put(t.codes, u / 8 * 16 + u % 8, low_nibbles(q));
-		put(t.codes, u / 8 * 16 + 8 + u % 8, high_nibbles(q));
+		put(t, u / 8 * 16 + u % 8, low_nibbles(q));
+		put(t, u / 8 * 16 + 8 + u % 8, high_nibbles(q));
 	}
 }
 
 static ALWAYS_INLINE void unpack_q5_k(struct source s, struct target t)
 {
 	scales_k4(s.words, t);
+	UNROLL
 	for (unsigned u = 0; u < 8; u++) {
 		ivec fifth = word(s.words, 4 + u), one = iv_set8(1);
 
@@ -99,8 +116,8 @@ static ALWAYS_INLINE void unpack_q5_k(struct source s, struct target t)
 			ivec q = word(s.words, 12 + 8 * i + u);
 			ivec a = iv_and(iv_shr(fifth, 2 * i), one), b = iv_and(iv_shr(fifth, 2 * i + 1), one);
 
-			put(t.codes, 16 * i + u, iv_or(low_nibbles(q), iv_shl(a, 4)));
-			put(t.codes, 16 * i + 8 + u, iv_or(high_nibbles(q), iv_shl(b, 4)));
+			put(t, 16 * i + u, iv_or(low_nibbles(q), iv_shl(a, 4)));
+			put(t, 16 * i + 8 + u, iv_or(high_nibbles(q), iv_shl(b, 4)));
 		}
 	}
 }
@@ -114,16 +131,17 @@ static ALWAYS_INLINE void unpack_q6_k(struct source s, struct target t)
 	for (unsigned i = 0; i < 16; i++)
 		iv_store(t.k_scales + i * DS_PANEL,
 			 iv_sar(iv_shl(word(s.words, 48 + i / 4), 24 - 8 * (i % 4)), 24));
+	UNROLL
 	for (unsigned h = 0; h < 2; h++) {
 		UNROLL
 		for (unsigned u = 0; u < 8; u++) {
 			ivec a = word(s.words, 16 * h + u), b = word(s.words, 16 * h + 8 + u);
 			ivec high = word(s.words, 32 + 8 * h + u);
 
-			put(t.codes, 32 * h + u, iv_or(low_nibbles(a), iv_and(iv_shl(high, 4), two)));
-			put(t.codes, 32 * h + 8 + u, iv_or(low_nibbles(b), iv_and(iv_shl(high, 2), two)));
-			put(t.codes, 32 * h + 16 + u, iv_or(high_nibbles(a), iv_and(high, two)));
-			put(t.codes, 32 * h + 24 + u, iv_or(high_nibbles(b), iv_and(iv_shr(high, 2), two)));
+			put(t, 32 * h + u, iv_or(low_nibbles(a), iv_and(iv_shl(high, 4), two)));
+			put(t, 32 * h + 8 + u, iv_or(low_nibbles(b), iv_and(iv_shl(high, 2), two)));
+			put(t, 32 * h + 16 + u, iv_or(high_nibbles(a), iv_and(high, two)));
+			put(t, 32 * h + 24 + u, iv_or(high_nibbles(b), iv_and(iv_shr(high, 2), two)));
 		}
 	}
 }
@@ -146,7 +164,7 @@ static ALWAYS_INLINE void unpack_q2_k(struct source s, struct target t)
 
 		UNROLL
 		for (unsigned i = 0; i < 4; i++)
-			put(t.codes, u / 8 * 32 + 8 * i + u % 8, iv_and(iv_shr(q, 2 * i), iv_set8(3)));
+			put(t, u / 8 * 32 + 8 * i + u % 8, iv_and(iv_shr(q, 2 * i), iv_set8(3)));
 	}
 }
 
@@ -165,6 +183,7 @@ static ALWAYS_INLINE void unpack_q3_k(struct source s, struct target t)
 		for (unsigned j = 0; j < 4; j++)
 			iv_store(t.k_scales + (4 * i + j) * DS_PANEL, iv_sub(byte_of(v, j), iv_set32(32)));
 	}
+	UNROLL
 	for (unsigned h = 0; h < 2; h++) {
 		UNROLL
 		for (unsigned u = 0; u < 8; u++) {
@@ -174,7 +193,7 @@ static ALWAYS_INLINE void unpack_q3_k(struct source s, struct target t)
 			for (unsigned i = 0; i < 4; i++) {
 				ivec third = iv_shl(iv_and(iv_shr(mask, i), iv_set8(1)), 2);
 
-				put(t.codes, 32 * h + 8 * i + u, iv_or(iv_and(iv_shr(q, 2 * i), iv_set8(3)), third));
+				put(t, 32 * h + 8 * i + u, iv_or(iv_and(iv_shr(q, 2 * i), iv_set8(3)), third));
 			}
 		}
 	}
@@ -185,7 +204,7 @@ static ALWAYS_INLINE void unpack_q8_0(struct source s, struct target t)
 	fv_store(t.scales, fv_load_half((const uint16_t *)s.heads));
 	UNROLL
 	for (unsigned u = 0; u < 8; u++)
-		put(t.codes, u, iv_of_signed(word(s.words, u)));
+		put(t, u, iv_of_signed(word(s.words, u)));
 }
 
 static ALWAYS_INLINE void unpack_q4_0(struct source s, struct target t)
@@ -195,8 +214,8 @@ static ALWAYS_INLINE void unpack_q4_0(struct source s, struct target t)
 	for (unsigned u = 0; u < 4; u++) {
 		ivec q = word(s.words, u);
 
-		put(t.codes, u, low_nibbles(q));
-		put(t.codes, 4 + u, high_nibbles(q));
+		put(t, u, low_nibbles(q));
+		put(t, 4 + u, high_nibbles(q));
 	}
 }
 
@@ -216,13 +235,13 @@ static ALWAYS_INLINE void unpack_q4_1(struct source s, struct target t)
 	for (unsigned u = 0; u < 4; u++) {
 		ivec q = word(s.words, 1 + u);
 
-		put(t.codes, u, low_nibbles(q));
-		put(t.codes, 4 + u, high_nibbles(q));
+		put(t, u, low_nibbles(q));
+		put(t, 4 + u, high_nibbles(q));
 	}
 }
 
 /* Five bits: the word of fifth bits, then four of nibbles. */
-static ALWAYS_INLINE void five_bits(const uint8_t *words, uint8_t *codes)
+static ALWAYS_INLINE void five_bits(const uint8_t *words, struct target t)
 {
 	ivec fifth = word(words, 0);
 
@@ -230,32 +249,32 @@ static ALWAYS_INLINE void five_bits(const uint8_t *words, uint8_t *codes)
 	for (unsigned u = 0; u < 4; u++) {
 		ivec q = word(words, 1 + u);
 
-		put(codes, u, iv_or(low_nibbles(q), fifth_bits(iv_shr(fifth, 4 * u))));
-		put(codes, 4 + u, iv_or(high_nibbles(q), fifth_bits(iv_shr(fifth, 16 + 4 * u))));
+		put(t, u, iv_or(low_nibbles(q), fifth_bits(iv_shr(fifth, 4 * u))));
+		put(t, 4 + u, iv_or(high_nibbles(q), fifth_bits(iv_shr(fifth, 16 + 4 * u))));
 	}
 }
 
 static ALWAYS_INLINE void unpack_q5_0(struct source s, struct target t)
 {
 	fv_store(t.scales, fv_load_half((const uint16_t *)s.heads));
-	five_bits(s.words, t.codes);
+	five_bits(s.words, t);
 }
 
 static ALWAYS_INLINE void unpack_q5_1(struct source s, struct target t)
 {
 	scale_and_sum(s.words, t);
-	five_bits(s.words + 64, t.codes);
+	five_bits(s.words + 64, t);
 }
 
-/* Four words of nibbles that stand for the values of a table. */
-static ALWAYS_INLINE void look_up(const uint8_t *words, uint8_t *codes, const int8_t *values)
+/* Four words of nibbles that stand for the values of a table: the 32 elements from 4 * @k4 on. */
+static ALWAYS_INLINE void look_up(const uint8_t *words, struct target t, unsigned k4, const int8_t *values)
 {
 	UNROLL
 	for (unsigned u = 0; u < 4; u++) {
 		ivec q = word(words, u);
 
-		put(codes, u, iv_of_signed(iv_look_up(values, low_nibbles(q))));
-		put(codes, 4 + u, iv_of_signed(iv_look_up(values, high_nibbles(q))));
+		put(t, k4 + u, iv_of_signed(iv_look_up(values, low_nibbles(q))));
+		put(t, k4 + 4 + u, iv_of_signed(iv_look_up(values, high_nibbles(q))));
 	}
 }
 
@@ -265,7 +284,7 @@ static _Alignas(16) const int8_t mxfp4_values[16] = DS_MXFP4_VALUES;
 static ALWAYS_INLINE void unpack_iq4_nl(struct source s, struct target t)
 {
 	fv_store(t.scales, fv_load_half((const uint16_t *)s.heads));
-	look_up(s.words, t.codes, iq4_values);
+	look_up(s.words, t, 0, iq4_values);
 }
 
 static ALWAYS_INLINE void unpack_iq4_xs(struct source s, struct target t)
@@ -279,7 +298,7 @@ static ALWAYS_INLINE void unpack_iq4_xs(struct source s, struct target t)
 			       iv_shl(iv_and(iv_shr(high, 2 * g), iv_set32(3)), 4));
 
 		iv_store(t.k_scales + g * DS_PANEL, iv_sub(v, iv_set32(32)));
-		look_up(s.words + (2 + 4 * g) * 64, t.codes + g * 8 * 64, iq4_values);
+		look_up(s.words + (2 + 4 * g) * 64, t, g * 8, iq4_values);
 	}
 }
 
@@ -287,5 +306,5 @@ static ALWAYS_INLINE void unpack_mxfp4(struct source s, struct target t)
 {
 	for (unsigned r = 0; r < LANES; r++)
 		t.scales[r] = ds_e8m0_half_to_f32(s.heads[r]);
-	look_up(s.words, t.codes, mxfp4_values);
+	look_up(s.words, t, 0, mxfp4_values);
 }

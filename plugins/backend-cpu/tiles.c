@@ -1,9 +1,9 @@
 /* tiles.c - the product of rows of weights and rows of activations by tiles, on one thread; see tiles.h.
  *
- * Two panels of weights are brought to bytes a few hundred columns at a time, and every tile of activations is multiplied
- * with them while they are in the cache. With few rows of activations the weights come from memory as fast as it gives
- * them, the next ones during the products; with many, unpacking them is soon forgotten. BF16 needs no unpacking: its panels
- * are tiles. Weights that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
+ * With one or two rows of activations memory is the limit: weights are multiplied as they come, in order. With more, two
+ * panels of weights are brought to bytes some columns at a time, and every tile of activations is multiplied with them
+ * while they are in the cache, so that unpacking is soon forgotten. BF16 needs no unpacking: its panels are tiles. Weights
+ * that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
 #include "tiles.h"
 
 #include <string.h>
@@ -11,8 +11,9 @@
 #include "cpu.h"
 
 enum {
-	FEW_COLS = 256, /* of a step when memory is the limit: so little that its lines arrive in time */
+	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
+	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
 /* What a member keeps in its scratch. */
@@ -24,12 +25,10 @@ struct tile_scratch {
 
 _Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
 
-/* Types whose values are floats are multiplied as BF16. */
+/* BF16 and FP8, whose fractions BF16 holds, are multiplied as BF16; of F32 and F16 it would lose too much. */
 static enum ds_tile_kind kind_of(enum ds_dtype dtype)
 {
-	enum ds_tile_kind kind = ds_tile_type(dtype).kind;
-
-	return kind != DS_TILE_NONE ? kind : dtype == DS_DTYPE_F32 ? DS_TILE_NONE : DS_TILE_BF16;
+	return dtype == DS_DTYPE_BF16 || dtype == DS_DTYPE_FP8 ? DS_TILE_BF16 : ds_tile_type(dtype).kind;
 }
 
 bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n)
@@ -45,13 +44,14 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
 	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
 }
 
-/* The codes of the rows from @i on, of product @p. */
-static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t i)
+/* The codes of tile @t of the activations of @p, whose first row is *@row. Rows are shared out evenly: a narrow tile takes
+ * nearly as long as a wide one. */
+static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t t, size_t *row)
 {
-	size_t left = p->n - i;
-	uint32_t n = left < cpu->kernels.tiles.width ? (uint32_t)left : cpu->kernels.tiles.width;
+	size_t n_tiles = ds_tiles_count(cpu, p->n), last = (t + 1) * p->n / n_tiles;
 
-	return ds_codes_at((char *)p->codes + i * ds_codes_size(p->cols), p->cols, n);
+	*row = t * p->n / n_tiles;
+	return ds_codes_at((char *)p->codes + *row * ds_codes_size(p->cols), p->cols, (uint32_t)(last - *row));
 }
 
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
@@ -61,11 +61,12 @@ void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, siz
 
 	type.kind = kind_of(p->dtype);
 	for (size_t t = first; t < last; t++) {
-		struct ds_codes codes = codes_of(cpu, p, t * tiles->width);
+		size_t row;
+		struct ds_codes codes = codes_of(cpu, p, t, &row);
 		const float *x[DS_TILE_WIDTH];
 
 		for (uint32_t i = 0; i < codes.n; i++)
-			x[i] = ds_product_x(p, t * tiles->width + i);
+			x[i] = ds_product_x(p, row + i);
 		if (type.kind == DS_TILE_BF16)
 			tiles->narrow(&codes, x, p->cols);
 		else
@@ -140,24 +141,59 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t step = op->next_step;
 
-	for (size_t i = 0; i < p->n; i += tiles->width) {
-		op->codes = codes_of(cpu, p, i);
+	for (size_t t = 0; t < ds_tiles_count(cpu, p->n); t++) {
+		size_t first;
+
+		op->codes = codes_of(cpu, p, t, &first);
 		for (uint32_t j = 0; j < op->codes.n; j++)
-			op->y[j] = ds_product_y(p, i + j) + row;
-		op->next_step = i == 0 ? step : 0;
+			op->y[j] = ds_product_y(p, first + j) + row;
 		tiles->product[kind_of(p->dtype)](op);
+		op->next_step = 0;
 	}
+}
+
+/* What follows the columns up to @end of the panels from @row on is to be asked of memory during their product. */
+static void ask_for_next(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t end,
+			 struct ds_tile_product *op)
+{
+	struct ds_panel_format f = ds_panel_format(p->dtype);
+	size_t words = f.n_units * DS_PANEL_LINE; /* bytes of a block */
+
+	op->panel_size = ds_panel_size(p->dtype, p->cols);
+	op->next_step = words * 4 / f.block;
+	op->next = (const char *)p->w + ds_panel_heads_size(&f, p->cols);
+	if (end < p->cols)
+		op->next += row / DS_PANEL * op->panel_size + end / f.block * words;
+	else
+		op->next += (row / DS_PANEL + cpu->kernels.tiles.panels) * op->panel_size;
+}
+
+static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+{
+	struct ds_few_product op = {
+		.panels = (const char *)p->w + first / DS_PANEL * ds_panel_size(p->dtype, p->cols),
+		.cols = p->cols,
+		.codes = ds_codes_at(p->codes, p->cols, p->n),
+		.n_rows = last - first,
+		.add = p->add,
+	};
+
+	for (uint32_t i = 0; i < p->n; i++)
+		op.y[i] = ds_product_y(p, i) + first;
+	cpu->kernels.tiles.few_product[p->dtype](&op);
 }
 
 void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member)
 {
 	struct tile_scratch *scratch = (struct tile_scratch *)ds_cpu_scratch(cpu, member);
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t tile_rows = tiles->panels * DS_PANEL, panel_size = ds_panel_has(p->dtype) ? ds_panel_size(p->dtype, p->cols) : 0;
-	size_t most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
+	size_t tile_rows = tiles->panels * DS_PANEL, most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
 
+	if (p->n <= DS_TILE_FEW && p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype]) {
+		multiply_few(cpu, p, first, last);
+		return;
+	}
 	for (size_t row = first; row < last; row += tile_rows) {
 		for (size_t col = 0; col < p->cols; col += most) {
 			size_t cols = p->cols - col < most ? p->cols - col : most;
@@ -167,15 +203,12 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 				.cols = cols,
 				.n_rows = last - row < tile_rows ? last - row : tile_rows,
 				.add = p->add || col > 0,
-				.next = (const char *)p->w,
+				.next = (const char *)scratch,
 			};
 
+			if (p->layout == DS_LAYOUT_PANELS && p->n <= SOME_TILES * tiles->width)
+				ask_for_next(cpu, p, row, col + cols, &op);
 			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
-			if (p->layout == DS_LAYOUT_PANELS && most == FEW_COLS) {
-				op.panel_size = panel_size;
-				op.next_step = panel_size * 4 / p->cols;
-				op.next += (row + tile_rows) / DS_PANEL * panel_size + col / 4 * op.next_step;
-			}
 			multiply(cpu, p, row, &op);
 		}
 	}

@@ -16,9 +16,11 @@
 #include "panels.h"
 
 enum {
-	DS_TILE_COLS = 1024,   /* so that the tile of AVX-512 nearly stays in the first cache */
+	DS_TILE_COLS = 512,	/* so that the tile of AVX-512 stays in half of the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
 	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
+	DS_TILE_FEW = 2,       /* rows of activations that are better multiplied without a tile */
+	DS_TILE_AHEAD = 4608,	/* bytes before their use that memory is asked for weights */
 	DS_TILE_GROUP = 32,	/* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */
 	DS_TILE_SPAN = 256,	/* most elements that share a scale of the activations */
@@ -139,10 +141,20 @@ struct ds_tile_product {
 	float *y[DS_TILE_WIDTH];
 	size_t n_rows;
 	bool add;
-	/* What will be unpacked after this and is brought into the cache meanwhile: @next_step bytes for every four columns,
-	 * of each panel, @panel_size apart. */
+	/* Words that will be unpacked next and are asked of memory meanwhile, @next_step bytes for every four columns of each
+	 * panel, @panel_size apart. Not for DS_TILE_BF16. */
 	const char *next;
 	size_t panel_size, next_step;
+};
+
+/* y[i][r] (+)= row r of the panels times row i, over all columns, for the rows 0 to @n_rows - 1 of them. */
+struct ds_few_product {
+	const void *panels;
+	size_t cols;
+	struct ds_codes codes; /* of DS_TILE_FEW rows at most */
+	float *y[DS_TILE_FEW];
+	size_t n_rows;
+	bool add;
 };
 
 struct ds_tiles {
@@ -155,9 +167,13 @@ struct ds_tiles {
 	/* @tile from blocks @block to @block + @n - 1 of a panel of @cols columns. */
 	void (*unpack[DS_N_DTYPES])(struct ds_tile *tile, const void *panel, size_t cols, size_t block, size_t n);
 	void (*product[DS_TILE_KINDS])(const struct ds_tile_product *op);
+	/* Without tiles: bound by memory, which is read in order. */
+	void (*few_product[DS_N_DTYPES])(const struct ds_few_product *op);
 };
 
 void ds_tiles_init_portable(struct ds_tiles *tiles);
+void ds_tiles_init_neon(struct ds_tiles *tiles);
+void ds_tiles_init_neon_dotprod(struct ds_tiles *tiles);
 void ds_tiles_init_avx2(struct ds_tiles *tiles);
 void ds_tiles_init_avx2_vnni(struct ds_tiles *tiles);
 void ds_tiles_init_avx512_vnni(struct ds_tiles *tiles);

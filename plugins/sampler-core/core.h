@@ -1,7 +1,8 @@
 /* core.h - what the steps of sampler-core share: how a candidate ranks and what it weighs.
  *
- * Every step obeys the same three rules. A logit that is not a number ranks as -infinity and weighs nothing. Ties go to
- * the lower id. A step never leaves an empty list: the best candidate always stays. */
+ * Every step obeys the same rules. A logit that is not a number ranks as -infinity and weighs nothing. Ties go to the
+ * lower id. What stays keeps its order, so that a draw depends on the candidates and the seed alone. A step never leaves
+ * an empty list: the best candidate always stays. */
 #pragma once
 
 #include <deepseekd/sampler.h>
@@ -32,39 +33,26 @@ static inline bool ds_is_greedy(const struct ds_setting *settings)
 	return ds_setting(settings, "temperature", DEFAULT_TEMPERATURE) < 1e-5;
 }
 
-static inline float ds_candidate_logit(const struct ds_candidate *c)
+/* A number that is larger the better a logit is. The bits of a float, once negative ones are turned around, order as the
+ * float does; -0 counts as 0. */
+static inline uint32_t ds_logit_rank(float logit)
 {
-	return isnan(c->logit) ? -INFINITY : c->logit;
-}
-
-/* A number that is larger the better the candidate ranks; unique, because ids are. The bits of a float, once negative
- * ones are turned around, order as the float does; -0 counts as 0. */
-static inline uint64_t ds_candidate_rank(const struct ds_candidate *c)
-{
-	float logit = ds_candidate_logit(c) + 0.0f;
 	uint32_t bits;
 
+	logit = (isnan(logit) ? -INFINITY : logit) + 0.0f;
 	memcpy(&bits, &logit, sizeof(bits));
-	bits ^= (0u - (bits >> 31)) | 0x80000000u; /* without a branch: signs are as good as random */
-	return (uint64_t)bits << 32 | (uint32_t)~c->id;
+	return bits ^ ((0u - (bits >> 31)) | 0x80000000u); /* without a branch: signs are as good as random */
 }
 
-/* The best logit; -infinity if nothing may be chosen. */
-static inline float ds_candidates_best(const struct ds_candidates *candidates)
+/* The same of candidate @i; unique, because ids are. */
+static inline uint64_t ds_candidate_rank(const struct ds_candidates *c, size_t i)
 {
-	float best = -INFINITY;
-
-	for (size_t i = 0; i < candidates->n; i++)
-		if (candidates->data[i].logit > best)
-			best = candidates->data[i].logit;
-	return best;
+	return (uint64_t)ds_logit_rank(c->logits[i]) << 32 | (uint32_t)~c->ids[i];
 }
 
-/* exp(logit - best), softmax without its division. Equal logits weigh 1 without a subtraction, so that infinite ones
- * share the probability among themselves. */
-static inline float ds_candidate_weight(const struct ds_candidate *c, float best)
-{
-	float logit = ds_candidate_logit(c);
+/* The largest of @n logits; -infinity if none is more than that. */
+float ds_best_logit(const float *logits, size_t n);
 
-	return logit == best ? 1.0f : expf(logit - best);
-}
+/* What every candidate weighs beside the best: exp(logit - best), softmax without its division. Equal logits weigh 1
+ * without a subtraction, so that infinite ones share the probability among themselves. Returns the sum. */
+double ds_candidates_weigh(struct ds_candidates *candidates, float best);

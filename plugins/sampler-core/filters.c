@@ -2,20 +2,24 @@
  *
  * top_k and top_p ask the same question: of the candidates in falling order, the shortest beginning whose weights reach
  * a target, every weight being 1 for top_k and the probability for top_p. keep_heaviest() answers it without sorting,
- * in time linear in the number of candidates, which are all of the vocabulary (up to 152 064) at every token. */
+ * in time linear in the number of candidates. As these are all of the vocabulary (up to 152 064) at every token, each step
+ * first drops what it can prove to be outside, in one pass of vectors; of the words of a language that is nearly all. */
 #include "core.h"
 
-#define DIGIT_BITS 11 /* enough to tell most logits apart at the first look */
+#define DIGIT_BITS 10 /* enough to tell most logits apart at the first look */
 #define DIGITS (1u << DIGIT_BITS)
+#define TABLES 4
+#define GROUP 64 /* candidates whose best stands for them when top_k looks for a bound */
 
 /* A step with one parameter. */
 struct filter {
 	double value;
+	uint32_t room[]; /* [vocab] for steps that select */
 };
 
-static int open_filter(void **self, double value, struct ds_error *err)
+static int open_filter(void **self, double value, size_t room, struct ds_error *err)
 {
-	struct filter *filter = calloc(1, sizeof(*filter));
+	struct filter *filter = calloc(1, sizeof(*filter) + room * sizeof(filter->room[0]));
 
 	if (!filter)
 		return ds_fail(err, -ENOMEM, "no memory for a sampling step");
@@ -24,81 +28,117 @@ static int open_filter(void **self, double value, struct ds_error *err)
 	return 0;
 }
 
-static unsigned digit_of(const struct ds_candidate *c, int shift)
+/* Is one of GROUP keys at least @bound? */
+static bool reaches(const float *keys, float bound)
 {
-	return (unsigned)(ds_candidate_rank(c) >> shift) & (DIGITS - 1);
+	unsigned any = 0;
+
+#pragma omp simd reduction(| : any)
+	for (size_t j = 0; j < GROUP; j++)
+		any |= keys[j] >= bound;
+	return any;
 }
 
-/* Of data[0, n) keep what is not below @pivot, above it first: n_above candidates, then n_equal. Most fall to the first
- * loop, which only reads them. */
-static void partition(struct ds_candidate *data, size_t n, int shift, unsigned pivot, size_t *n_above, size_t *n_equal)
+/* Keep the candidates whose @keys, the logits or the weights, are at least @bound. Most groups have none; in those that
+ * have, a branch would be as good as random. */
+static void keep_from(struct ds_candidates *c, const float *keys, float bound)
 {
-	size_t n_kept = 0, above = 0;
+	size_t n = 0;
 
-	for (size_t i = 0; i < n; i++)
-		if (digit_of(&data[i], shift) >= pivot)
-			data[n_kept++] = data[i];
-	for (size_t i = 0; i < n_kept; i++) {
-		struct ds_candidate c = data[i];
+	for (size_t i = 0; i < c->n; i += GROUP) {
+		size_t end = c->n - i < GROUP ? c->n : i + GROUP;
 
-		if (digit_of(&c, shift) == pivot)
+		if (end == i + GROUP && !reaches(keys + i, bound))
 			continue;
-		data[i] = data[above];
-		data[above++] = c;
+		for (size_t j = i; j < end; j++) {
+			bool keep = keys[j] >= bound;
+
+			c->ids[n] = c->ids[j];
+			c->logits[n] = c->logits[j];
+			c->weights[n] = c->weights[j];
+			n += keep;
+		}
 	}
-	*n_above = above;
-	*n_equal = n_kept - above;
+	c->n = n;
 }
 
-/* The digit at which the weights of data[0, n), added from the highest digit down, reach @target; *@before is what the
- * digits above it weigh. Where rounding leaves the sum just short, the lowest digit that occurs. */
-static unsigned find_pivot(const struct ds_candidate *data, size_t n, int shift, double target, double *before)
+static unsigned digit_of(const struct ds_candidates *c, size_t i, int shift)
 {
-	double weights[DIGITS] = {0};
-	bool occurs[DIGITS] = {false};
-	unsigned pivot = 0;
+	return (unsigned)(ds_candidate_rank(c, i) >> shift) & (DIGITS - 1);
+}
+
+/* The digit at which the weights of the @n candidates of @list, added from the highest digit down, reach @target; *@before
+ * is what the digits above it weigh. Where rounding leaves the sum just short, the lowest digit that occurs. */
+static unsigned find_pivot(const struct ds_candidates *c, const uint32_t *list, size_t n, int shift, double target,
+			   double *before)
+{
+	double weights[DIGITS][TABLES] = {0}; /* neighbours in the list do not wait for each other */
+	unsigned lowest = DIGITS - 1, highest = 0;
 	double sum = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		unsigned digit = digit_of(&data[i], shift);
+		unsigned digit = digit_of(c, list[i], shift);
 
-		weights[digit] += data[i].p;
-		occurs[digit] = true;
+		weights[digit][i % TABLES] += c->weights[list[i]];
+		lowest = digit < lowest ? digit : lowest;
+		highest = digit > highest ? digit : highest;
 	}
-	for (unsigned digit = DIGITS; digit-- > 0;) {
-		if (!occurs[digit])
-			continue;
-		pivot = digit;
+	for (unsigned digit = highest;; digit--) {
 		*before = sum;
-		sum += weights[digit];
-		if (sum >= target)
-			break;
+		for (size_t i = 0; i < TABLES; i++)
+			sum += weights[digit][i];
+		if (sum >= target || digit == lowest)
+			return digit;
 	}
-	return pivot;
 }
 
-/* Keep the shortest beginning of the falling order whose weights (in p) reach @target, and at least one candidate.
+/* The shift that leaves of the ranks of @list the highest digit in which they differ. */
+static int find_shift(const struct ds_candidates *c, const uint32_t *list, size_t n)
+{
+	uint64_t first = ds_candidate_rank(c, list[0]), differ = 1;
+	int bits;
+
+	for (size_t i = 1; i < n; i++)
+		differ |= ds_candidate_rank(c, list[i]) ^ first;
+	bits = 64 - __builtin_clzll(differ);
+	return bits > DIGIT_BITS ? bits - DIGIT_BITS : 0;
+}
+
+/* Keep the shortest beginning of the falling order whose weights reach @target, and at least one candidate.
  * Looks at one digit of the rank after the other, highest first: what lies above the digit where the sum crosses the
  * target stays, what lies below goes, and only what shares the digit is looked at again. Ranks are unique, so that
- * in the end one candidate is left, the last that is kept. */
-static void keep_heaviest(struct ds_candidates *candidates, double target)
+ * in the end one candidate is left, the last that is kept. @list has room for all. */
+static void keep_heaviest(struct ds_candidates *c, double target, uint32_t *list)
 {
-	struct ds_candidate *data = candidates->data;
-	size_t n = candidates->n;
+	size_t n_left = c->n, n = 0;
+	uint64_t last;
 
-	for (int shift = 64 - DIGIT_BITS; n > 1; shift = shift > DIGIT_BITS ? shift - DIGIT_BITS : 0) {
-		size_t n_above, n_equal;
+	for (size_t i = 0; i < c->n; i++)
+		list[i] = (uint32_t)i;
+	while (n_left > 1) {
+		int shift = find_shift(c, list, n_left);
 		double before = 0;
-		unsigned pivot;
+		unsigned pivot = find_pivot(c, list, n_left, shift, target, &before);
+		size_t n_equal = 0;
 
-		pivot = find_pivot(data, n, shift, target, &before);
-		partition(data, n, shift, pivot, &n_above, &n_equal);
-		data += n_above;
-		n = n_equal;
+		for (size_t i = 0; i < n_left; i++) {
+			uint32_t candidate = list[i];
+
+			list[n_equal] = candidate;
+			n_equal += digit_of(c, candidate, shift) == pivot;
+		}
+		n_left = n_equal;
 		target -= before;
 	}
-	candidates->n = (size_t)(data - candidates->data) + n;
-	candidates->sorted = false;
+	last = ds_candidate_rank(c, list[0]);
+	for (size_t i = 0; i < c->n; i++) {
+		bool keep = ds_candidate_rank(c, i) >= last;
+
+		c->ids[n] = c->ids[i];
+		c->logits[n] = c->logits[i];
+		n += keep;
+	}
+	c->n = n;
 }
 
 static bool temperature_active(const struct ds_setting *settings)
@@ -109,16 +149,20 @@ static bool temperature_active(const struct ds_setting *settings)
 static int temperature_open(void **self, const struct ds_host *host, const struct ds_setting *settings, uint64_t seed,
 			    size_t vocab, struct ds_error *err)
 {
-	return open_filter(self, ds_setting(settings, "temperature", DEFAULT_TEMPERATURE), err);
+	return open_filter(self, ds_setting(settings, "temperature", DEFAULT_TEMPERATURE), 0, err);
 }
 
 static void temperature_apply(void *self, struct ds_candidates *candidates)
 {
 	const struct filter *filter = self;
+	float *logits = candidates->logits;
+	double value = filter->value;
+	size_t n = candidates->n;
 
+#pragma omp simd
+	for (size_t i = 0; i < n; i++)
+		logits[i] = (float)(logits[i] / value);
 	/* Rounding may make ties, so that an order by falling logit need no longer be one by rising id among them. */
-	for (size_t i = 0; i < candidates->n; i++)
-		candidates->data[i].logit = (float)(candidates->data[i].logit / filter->value);
 	candidates->sorted = false;
 }
 
@@ -130,18 +174,54 @@ static bool top_k_active(const struct ds_setting *settings)
 static int top_k_open(void **self, const struct ds_host *host, const struct ds_setting *settings, uint64_t seed,
 		      size_t vocab, struct ds_error *err)
 {
-	return open_filter(self, ds_setting(settings, "top_k", DEFAULT_TOP_K), err);
+	return open_filter(self, ds_setting(settings, "top_k", DEFAULT_TOP_K), vocab, err);
+}
+
+/* The largest number that at least @k of @n are not below: bit after bit, from the highest. */
+static uint32_t find_kth(const uint32_t *numbers, size_t n, size_t k)
+{
+	uint32_t found = 0;
+
+	for (uint32_t bit = 1u << 31; bit; bit >>= 1) {
+		uint32_t wish = found | bit, count = 0;
+
+#pragma omp simd reduction(+ : count)
+		for (size_t i = 0; i < n; i++)
+			count += numbers[i] >= wish;
+		if (count >= k)
+			found = wish;
+	}
+	return found;
+}
+
+/* Of k groups the best are candidates that nothing below the worst of them can be among the best k. */
+static void drop_beyond_k(struct filter *filter, struct ds_candidates *c, size_t k)
+{
+	size_t n_groups = c->n / GROUP;
+	uint32_t bound;
+	float logit;
+
+	if (k > n_groups)
+		return;
+	for (size_t g = 0; g < n_groups; g++)
+		filter->room[g] = ds_logit_rank(ds_best_logit(c->logits + g * GROUP, GROUP));
+	bound = find_kth(filter->room, n_groups, k);
+	bound ^= bound >> 31 ? 0x80000000u : 0xffffffffu; /* ds_logit_rank(), backwards */
+	memcpy(&logit, &bound, sizeof(logit));
+	if (logit > -INFINITY) /* else what is not a number counts as much */
+		keep_from(c, c->logits, logit);
 }
 
 static void top_k_apply(void *self, struct ds_candidates *candidates)
 {
-	const struct filter *filter = self;
+	struct filter *filter = self;
 
 	if ((double)candidates->n <= filter->value)
 		return;
+	drop_beyond_k(filter, candidates, (size_t)filter->value);
 	for (size_t i = 0; i < candidates->n; i++)
-		candidates->data[i].p = 1;
-	keep_heaviest(candidates, filter->value);
+		candidates->weights[i] = 1;
+	keep_heaviest(candidates, filter->value, filter->room);
 }
 
 static bool top_p_active(const struct ds_setting *settings)
@@ -152,21 +232,21 @@ static bool top_p_active(const struct ds_setting *settings)
 static int top_p_open(void **self, const struct ds_host *host, const struct ds_setting *settings, uint64_t seed,
 		      size_t vocab, struct ds_error *err)
 {
-	return open_filter(self, ds_setting(settings, "top_p", DEFAULT_TOP_P), err);
+	return open_filter(self, ds_setting(settings, "top_p", DEFAULT_TOP_P), vocab, err);
 }
 
-/* A candidate stays if those before it together have less than top_p: the first always does. */
+/* A candidate stays if those before it together have less than top_p: the first always does.
+ * n candidates that each weigh less than (1 - top_p) * total / 2n weigh less than half of what may be left out together,
+ * so that the others reach the target without them; the other half is for rounding, which is below 1e-10 of the total. */
 static void top_p_apply(void *self, struct ds_candidates *candidates)
 {
-	const struct filter *filter = self;
-	float best = ds_candidates_best(candidates);
-	double total = 0;
+	struct filter *filter = self;
+	double total = ds_candidates_weigh(candidates, ds_best_logit(candidates->logits, candidates->n));
 
-	for (size_t i = 0; i < candidates->n; i++) {
-		candidates->data[i].p = ds_candidate_weight(&candidates->data[i], best);
-		total += candidates->data[i].p;
-	}
-	keep_heaviest(candidates, filter->value * total);
+	if (filter->value < 1 - 1e-6)
+		keep_from(candidates, candidates->weights,
+			  (float)((1 - filter->value) * total / (2 * (double)candidates->n)));
+	keep_heaviest(candidates, filter->value * total, filter->room);
 }
 
 static bool min_p_active(const struct ds_setting *settings)
@@ -177,20 +257,17 @@ static bool min_p_active(const struct ds_setting *settings)
 static int min_p_open(void **self, const struct ds_host *host, const struct ds_setting *settings, uint64_t seed,
 		      size_t vocab, struct ds_error *err)
 {
-	return open_filter(self, ds_setting(settings, "min_p", DEFAULT_MIN_P), err);
+	return open_filter(self, ds_setting(settings, "min_p", DEFAULT_MIN_P), 0, err);
 }
 
 /* A candidate stays if it is at least min_p times as likely as the best: a matter of logits, without exponentials. */
 static void min_p_apply(void *self, struct ds_candidates *candidates)
 {
 	const struct filter *filter = self;
-	float bound = ds_candidates_best(candidates) + (float)log(filter->value);
-	size_t n = 0;
+	float bound = ds_best_logit(candidates->logits, candidates->n) + (float)log(filter->value);
 
-	for (size_t i = 0; i < candidates->n; i++)
-		if (ds_candidate_logit(&candidates->data[i]) >= bound)
-			candidates->data[n++] = candidates->data[i];
-	candidates->n = n;
+	if (bound > -INFINITY) /* else all are as likely as the best */
+		keep_from(candidates, candidates->logits, bound);
 }
 
 #define FILTER(name)                                                                                                   \

@@ -60,14 +60,14 @@ static void apply(void *self, struct ds_candidates *candidates)
 	penalties->answering = true;
 	candidates->sorted = false;
 	for (size_t i = 0; i < candidates->n; i++) {
-		struct ds_candidate *c = &candidates->data[i];
-		uint32_t seen = c->id < penalties->vocab ? penalties->seen[c->id] : 0;
+		uint32_t id = candidates->ids[i], seen = id < penalties->vocab ? penalties->seen[id] : 0;
+		float *logit = &candidates->logits[i];
 
 		if (!seen)
 			continue;
-		c->logit = c->logit > 0 ? c->logit / penalties->repetition : c->logit * penalties->repetition;
+		*logit = *logit > 0 ? *logit / penalties->repetition : *logit * penalties->repetition;
 		if (seen >= IN_ANSWER)
-			c->logit -= penalties->presence + penalties->frequency * (float)(seen / IN_ANSWER);
+			*logit -= penalties->presence + penalties->frequency * (float)(seen / IN_ANSWER);
 	}
 }
 

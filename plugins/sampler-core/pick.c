@@ -28,32 +28,28 @@ static int open_pick(void **self, const struct ds_host *host, const struct ds_se
 	return 0;
 }
 
-static uint32_t best_of(const struct ds_candidates *candidates)
+/* The lowest id of those whose logit is @best; if that is -infinity, of all. */
+static uint32_t best_of(const struct ds_candidates *candidates, float best)
 {
-	const struct ds_candidate *best = &candidates->data[0];
+	uint32_t lowest = UINT32_MAX;
 
-	for (size_t i = 1; i < candidates->n; i++)
-		if (ds_candidate_rank(&candidates->data[i]) > ds_candidate_rank(best))
-			best = &candidates->data[i];
-	return best->id;
+	for (size_t i = 0; i < candidates->n; i++)
+		if ((candidates->logits[i] == best || best == -INFINITY) && candidates->ids[i] < lowest)
+			lowest = candidates->ids[i];
+	return lowest;
 }
 
-/* One draw from the softmax of the logits. What weighs nothing is never drawn. */
+/* One draw from the softmax of the logits, in the order of the list. What weighs nothing is never drawn. */
 static uint32_t draw(struct pick *pick, struct ds_candidates *candidates, float best)
 {
+	double point = ds_random_unit(&pick->random) * ds_candidates_weigh(candidates, best);
 	uint32_t picked = DS_NO_TOKEN;
-	double total = 0, point;
 
-	for (size_t i = 0; i < candidates->n; i++) {
-		candidates->data[i].p = ds_candidate_weight(&candidates->data[i], best);
-		total += candidates->data[i].p;
-	}
-	point = ds_random_unit(&pick->random) * total;
 	for (size_t i = 0; i < candidates->n && point >= 0; i++) {
-		if (candidates->data[i].p <= 0)
+		if (candidates->weights[i] <= 0)
 			continue;
-		picked = candidates->data[i].id;
-		point -= candidates->data[i].p;
+		picked = candidates->ids[i];
+		point -= candidates->weights[i];
 	}
 	return picked;
 }
@@ -61,10 +57,10 @@ static uint32_t draw(struct pick *pick, struct ds_candidates *candidates, float 
 static void apply(void *self, struct ds_candidates *candidates)
 {
 	struct pick *pick = self;
-	float best = ds_candidates_best(candidates);
+	float best = ds_best_logit(candidates->logits, candidates->n);
 
 	if (pick->greedy || best == -INFINITY)
-		candidates->picked = best_of(candidates);
+		candidates->picked = best_of(candidates, best);
 	else
 		candidates->picked = draw(pick, candidates, best);
 }

@@ -300,7 +300,7 @@ def test_busctl_and_gdbus_and_dbus_python_understand_it(bus, daemon):
     path, fd = manager.Generate("null", "tokens=3", {"max_tokens": 2, "temperature": 0.5, "stop": ["x"]})
     with os.fdopen(fd.take(), "rb") as stream:
         assert stream.read() == b"tttt"
-    assert re.fullmatch(rf"{PATH}/request/\w+/r\d+", path)
+    assert re.fullmatch(rf"{PATH}/request/\w+/r[0-9a-f]{{16}}", path)
     connection.close()
 
 

@@ -326,7 +326,31 @@ def test_an_idle_daemon_with_a_model_is_small(daemon):
     assert (status, len(answer["choices"][0]["message"]["content"])) == (200, 40000000)
     daemon.post(CHAT, LONG_TEXT)
     if not SANITIZED:
-        assert daemon.rss_kib() < 12 * 1024
+        until("memory given back", lambda: daemon.rss_kib() < 12 * 1024)
+
+
+def test_what_was_gathered_for_who_left_is_given_back_to_the_system(daemon):
+    before = daemon.rss_kib()
+    large = [begin(daemon, "tokens=16000 size=4000 delay_us=1000") for _ in range(16)]
+    until("much of the answers", lambda: daemon.rss_kib() > before + (64 << 10))
+    small = begin(daemon, "tokens=16000 size=2000 delay_us=5000")  # what it takes lies above in memory
+    daemon.wait_running(17)
+    until("more of them", lambda: daemon.rss_kib() > before + (96 << 10))
+    for connection in large:
+        leave(connection)
+    daemon.wait_running(1)
+    if not SANITIZED:
+        until("memory given back", lambda: daemon.rss_kib() < before + (32 << 10))
+    leave(small)
+
+
+def test_an_answer_that_does_not_end_is_refused_unless_it_is_streamed(daemon):
+    refusal = daemon.post(CHAT, chat("tokens=1000000 size=4000"))
+    assert refusal[0] == 500 and refusal[1]["error"]["code"] == "answer_too_long" and "stream" in refusal[1]["error"]["message"]
+    if not SANITIZED:
+        assert daemon.peak_rss_kib() < 192 << 10
+    until("the cancellation", daemon.cancelled)
+    assert len(text_of(daemon.stream(CHAT, chat("tokens=20000 size=4000")))) == 80000000
 
 
 def test_a_full_queue_refuses_with_429():

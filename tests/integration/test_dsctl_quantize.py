@@ -95,7 +95,7 @@ def test_a_file_that_is_there_is_only_replaced_by_force(tmp_path):
 
 @pytest.mark.parametrize("words, code, sentence", [
     ([TINY_R1, "m.gguf"], 2, "--type"),
-    ([TINY_R1, "m.gguf", "--type", "q4_k"], 1, "q4_k_m"),
+    ([TINY_R1, "m.gguf", "--type", "q4_k"], 2, "q4_k_m"),
     (["nowhere", "m.gguf", "--type", "q8_0"], 4, "nowhere"),
     ([TINY_R1, "no/such/folder/m.gguf", "--type", "q8_0"], 4, "no/such/folder"),
     ([TINY_R1, ".", "--type", "q8_0", "--force"], 2, "not a regular file"),

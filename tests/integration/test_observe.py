@@ -341,7 +341,7 @@ def test_a_head_request_gets_no_body_of_the_metrics_either():
 
 def test_the_socket_of_the_metrics_answers_nothing_else():
     with Measured() as daemon:
-        assert stat.S_IMODE(daemon.metrics.stat().st_mode) == 0o660
+        assert stat.S_IMODE(daemon.metrics.stat().st_mode) == 0o600
         assert scrape(daemon.metrics, "/admin/v1/status")[0] == scrape(daemon.metrics, "/")[0] == 404
         assert scrape(daemon.metrics, "/metrics?name=x")[0] == 200
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "BREW"):

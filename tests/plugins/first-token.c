@@ -27,8 +27,10 @@ static int open_step(void **self, const struct ds_host *host, const struct ds_se
 static void apply(void *self, struct ds_candidates *candidates)
 {
 	for (size_t i = 1; i < candidates->n; i++)
-		if (candidates->data[i].id < candidates->data[0].id)
-			candidates->data[0] = candidates->data[i];
+		if (candidates->ids[i] < candidates->ids[0]) {
+			candidates->ids[0] = candidates->ids[i];
+			candidates->logits[0] = candidates->logits[i];
+		}
 	candidates->n = 1;
 }
 

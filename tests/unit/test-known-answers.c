@@ -104,11 +104,13 @@ static void sampler_apply(void *self, struct ds_candidates *c)
 	size_t n = 0;
 
 	for (size_t i = 0; i < c->n; i++)
-		if (c->data[i].logit > s->least)
-			c->data[n++] = (struct ds_candidate){c->data[i].id, c->data[i].logit + s->bonus, 0};
+		if (c->logits[i] > s->least) {
+			c->ids[n] = c->ids[i];
+			c->logits[n++] = c->logits[i] + s->bonus;
+		}
 	c->n = n;
 	if (n > 0)
-		c->picked = c->data[0].id;
+		c->picked = c->ids[0];
 }
 
 static void a_sampler_is_asked_what_the_vector_says(void **state)

@@ -4,6 +4,7 @@
 #include "plugin-check.h"
 #include "plugins.h"
 
+#include <deepseekd/backend.h>
 #include <deepseekd/sampler.h>
 
 #include <setjmp.h>
@@ -143,7 +144,7 @@ static void an_entry_that_is_not_there_is_explained(void **state)
 	assert_null(ds_plugins_find(plugins, DS_PLUGIN_SAMPLER, "last", NULL, &err));
 	assert_string_equal(err.text,
 			    "no sampler \"last\" (there is: first); refused: wrong-abi: not built for this ABI: "
-			    "7, this is 1");
+			    "7, this is 2");
 	assert_null(ds_plugins_find(plugins, DS_PLUGIN_BACKEND, "cpu", NULL, &err));
 	assert_non_null(strstr(err.text, "no backend \"cpu\" (there is: none)"));
 }
@@ -183,7 +184,7 @@ static void plugins_keep_their_order_and_their_names(void **state)
 static void a_plugin_for_another_abi_is_refused(void **state)
 {
 	install(*state, "wrong-abi");
-	assert_refused(*state, "wrong-abi", "not built for this ABI: 7, this is 1");
+	assert_refused(*state, "wrong-abi", "not built for this ABI: 7, this is 2");
 }
 
 static void a_plugin_without_the_symbol_is_refused(void **state)
@@ -299,6 +300,10 @@ static void sampler_close(void *self)
 {
 }
 
+static void nothing(void)
+{
+}
+
 static const struct ds_sampler_ops good_ops = {.size = sizeof(good_ops),
 					       .active = sampler_active,
 					       .open = sampler_open,
@@ -332,6 +337,30 @@ static void assert_unfit(const struct ds_plugin *plugin, const char *sentence)
 
 	assert_int_equal(ds_plugin_check(plugin, "p", &err), -EINVAL);
 	assert_string_equal(err.text, sentence);
+}
+
+/* What stands last in a backend's table is optional: one built before it was there is as good. */
+static void a_table_may_end_before_what_is_optional(void **state)
+{
+	static void (*const any)(void) = nothing;
+	static struct ds_backend_ops ops;
+	static const struct ds_entry entries[] = {{"e", "an entry", &ops}, {NULL, NULL, NULL}};
+	struct ds_plugin p = table(entries, good_vectors, NULL);
+	char sentence[128];
+
+	p.kind = DS_PLUGIN_BACKEND;
+	for (size_t at = sizeof(ops.size); at < offsetof(struct ds_backend_ops, peak); at += sizeof(any))
+		memcpy((char *)&ops + at, &any, sizeof(any));
+	ops.size = sizeof(ops);
+	assert_int_equal(ds_plugin_check(&p, "p", NULL), 0);
+	assert_false(DS_BACKEND_HAS(&ops, peak));
+	ops.size = offsetof(struct ds_backend_ops, peak);
+	assert_int_equal(ds_plugin_check(&p, "p", NULL), 0);
+	assert_false(DS_BACKEND_HAS(&ops, peak));
+	ops.size--;
+	snprintf(sentence, sizeof(sentence), "the operations of entry e have %zu bytes, a backend needs %zu", ops.size,
+		 ops.size + 1);
+	assert_unfit(&p, sentence);
 }
 
 static void a_table_with_holes_is_refused(void **state)
@@ -413,6 +442,7 @@ int main(void)
 		TEST(a_plugin_of_another_user_is_refused),
 		TEST(what_is_no_library_is_refused),
 		TEST(a_directory_that_is_not_there_refuses_all),
+		cmocka_unit_test(a_table_may_end_before_what_is_optional),
 		cmocka_unit_test(a_table_with_holes_is_refused),
 		cmocka_unit_test(an_entry_without_a_vector_is_refused),
 		cmocka_unit_test(options_that_contradict_themselves_are_refused),

@@ -8,19 +8,25 @@
 #include "core.h"
 #include "random.h"
 
-#define MAX_CANDIDATES 4096
+#include <deepseekd/exp.h>
+
+#define MAX_CANDIDATES 8192
 
 extern const struct ds_plugin ds_plugin;
 
-static struct ds_candidate data[MAX_CANDIDATES];
+static uint32_t ids[MAX_CANDIDATES];
+static float columns[2][MAX_CANDIDATES]; /* logits, weights */
 
 /* Candidates with ids 0, 1, ... and these logits. */
 static struct ds_candidates candidates_of(const float *logits, size_t n)
 {
 	assert_true(n > 0 && n <= MAX_CANDIDATES);
-	for (size_t i = 0; i < n; i++)
-		data[i] = (struct ds_candidate){.id = (uint32_t)i, .logit = logits[i]};
-	return (struct ds_candidates){.data = data, .n = n, .picked = DS_NO_TOKEN};
+	for (size_t i = 0; i < n; i++) {
+		ids[i] = (uint32_t)i;
+		columns[0][i] = logits[i];
+	}
+	return (struct ds_candidates){
+		.ids = ids, .logits = columns[0], .weights = columns[1], .n = n, .picked = DS_NO_TOKEN};
 }
 
 static void *open_step(const struct ds_sampler_ops *ops, const struct ds_setting *settings, uint64_t seed, size_t vocab)
@@ -39,14 +45,6 @@ static void apply_once(const struct ds_sampler_ops *ops, const char *name, doubl
 
 	ops->apply(self, c);
 	ops->close(self);
-}
-
-static bool is_kept(const struct ds_candidates *c, uint32_t id)
-{
-	for (size_t i = 0; i < c->n; i++)
-		if (c->data[i].id == id)
-			return true;
-	return false;
 }
 
 static uint32_t pick_with(double temperature, const float *logits, size_t n)
@@ -84,7 +82,7 @@ static void a_repetition_penalty_counts_prompt_and_answer_once(void **state)
 	ds_penalties_ops.accept(self, 1);
 	c = candidates_of(logits, 4);
 	ds_penalties_ops.apply(self, &c);
-	assert_true(data[0].logit == 2 && data[1].logit == -8 && data[2].logit == 4 && data[3].logit == 0);
+	assert_true(c.logits[0] == 2 && c.logits[1] == -8 && c.logits[2] == 4 && c.logits[3] == 0);
 	ds_penalties_ops.close(self);
 }
 
@@ -99,13 +97,13 @@ static void presence_and_frequency_count_the_answer_alone(void **state)
 
 	ds_penalties_ops.accept(self, 0); /* the prompt */
 	ds_penalties_ops.apply(self, &c);
-	assert_true(data[0].logit == 1);
+	assert_true(c.logits[0] == 1);
 	ds_penalties_ops.accept(self, 1);
 	ds_penalties_ops.accept(self, 1);
 	ds_penalties_ops.accept(self, 2);
 	c = candidates_of(logits, 3);
 	ds_penalties_ops.apply(self, &c);
-	assert_true(data[0].logit == 1 && data[1].logit == 0 && data[2].logit == 0.25f);
+	assert_true(c.logits[0] == 1 && c.logits[1] == 0 && c.logits[2] == 0.25f);
 	ds_penalties_ops.close(self);
 }
 
@@ -119,7 +117,7 @@ static void a_token_outside_the_vocabulary_is_not_counted(void **state)
 	ds_penalties_ops.accept(self, 2);
 	ds_penalties_ops.accept(self, DS_NO_TOKEN);
 	ds_penalties_ops.apply(self, &c);
-	assert_true(data[2].logit == 1);
+	assert_true(c.logits[2] == 1);
 	ds_penalties_ops.close(self);
 }
 
@@ -134,84 +132,202 @@ static void a_tiny_temperature_still_chooses_the_best(void **state)
 	assert_int_equal(pick_with(1e-40, logits, 5), 1);
 }
 
-/* Logits with many ties, infinities and numbers that are none. */
-static void fill_with_hard_logits(float *logits, size_t n, uint64_t seed)
+enum shape {
+	SHAPE_HARD,   /* many ties, infinities and numbers that are none */
+	SHAPE_WORDS,  /* a few stand out, as in a language */
+	SHAPE_FLAT,   /* none does */
+	SHAPE_EQUAL,  /* all are the same */
+	SHAPE_ENDLESS, /* some are infinite */
+	SHAPE_HOPELESS, /* all are impossible, or no numbers */
+	N_SHAPES,
+};
+
+static float hard_logit(struct ds_random *random)
+{
+	uint64_t r = ds_random_next(random);
+
+	if (r >> 58 == 0)
+		return NAN;
+	if (r >> 58 == 1)
+		return -INFINITY;
+	if (r >> 58 == 2)
+		return -0.0f;
+	return r >> 62 == 3 ? (float)(ds_random_unit(random) * 12 - 6) : (float)(r % 41) / 4 - 5;
+}
+
+static void fill(float *logits, size_t n, enum shape shape, uint64_t seed)
 {
 	struct ds_random random;
 
 	ds_random_init(&random, seed);
 	for (size_t i = 0; i < n; i++) {
-		uint64_t r = ds_random_next(&random);
+		double u = ds_random_unit(&random);
 
-		logits[i] = (float)(r % 41) / 4 - 5;
-		if (r >> 58 == 0)
-			logits[i] = NAN;
-		else if (r >> 58 == 1)
-			logits[i] = -INFINITY;
-		else if (r >> 58 == 2)
-			logits[i] = -0.0f;
-		else if (r >> 62 == 3)
-			logits[i] = (float)(ds_random_unit(&random) * 12 - 6);
+		logits[i] = shape == SHAPE_HARD	     ? hard_logit(&random)
+			    : shape == SHAPE_WORDS   ? (float)(-2 * log(u + 1e-12) - 12)
+			    : shape == SHAPE_FLAT    ? (float)u
+			    : shape == SHAPE_EQUAL   ? 2.5f
+			    : shape == SHAPE_ENDLESS ? (u < 0.05 ? INFINITY : (float)u)
+						     : (u < 0.5 ? NAN : -INFINITY);
 	}
 }
 
-static int by_rank(const void *a, const void *b)
-{
-	uint64_t x = ds_candidate_rank(a), y = ds_candidate_rank(b);
+/* A candidate as the definitions see it. */
+struct plain {
+	size_t id;
+	double logit, weight;
+	bool kept;
+};
 
-	return x > y ? -1 : x < y;
+static int by_falling_logit(const void *a, const void *b)
+{
+	const struct plain *x = a, *y = b;
+
+	return x->logit > y->logit ? -1 : x->logit < y->logit ? 1 : x->id > y->id ? 1 : -1;
 }
+
+static int by_rising_id(const void *a, const void *b)
+{
+	const struct plain *x = a, *y = b;
+
+	return x->id > y->id ? 1 : -1;
+}
+
+static double sort_plain(struct plain *plain, const float *logits, size_t n)
+{
+	double best = -INFINITY, total = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		plain[i] = (struct plain){.id = i, .logit = isnan(logits[i]) ? -INFINITY : logits[i]};
+		best = fmax(best, plain[i].logit);
+	}
+	for (size_t i = 0; i < n; i++) {
+		plain[i].weight = plain[i].logit == best ? 1 : expf((float)(plain[i].logit - best));
+		total += plain[i].weight;
+	}
+	qsort(plain, n, sizeof(*plain), by_falling_logit);
+	return total;
+}
+
+/* What is left is what is marked, in the order in which it was. */
+static void assert_kept(const struct ds_candidates *c, struct plain *plain, const float *logits, size_t n)
+{
+	size_t left = 0;
+
+	qsort(plain, n, sizeof(*plain), by_rising_id);
+	for (size_t i = 0; i < n; i++) {
+		if (!plain[i].kept)
+			continue;
+		assert_true(left < c->n);
+		assert_int_equal(c->ids[left], i);
+		assert_memory_equal(&c->logits[left], &logits[i], sizeof(*logits));
+		left++;
+	}
+	assert_int_equal(c->n, left);
+}
+
+static const size_t sizes[] = {1, 2, 3, 7, 64, 65, 1000, 4097, MAX_CANDIDATES};
+static float shaped[MAX_CANDIDATES];
+static struct plain plain[MAX_CANDIDATES];
 
 static void top_k_is_the_beginning_of_the_sorted_list(void **state)
 {
-	static const size_t sizes[] = {1, 2, 3, 7, 64, 1000, MAX_CANDIDATES};
-	static float logits[MAX_CANDIDATES];
-	static struct ds_candidate sorted[MAX_CANDIDATES];
+	for (unsigned shape = 0; shape < N_SHAPES; shape++)
+		for (size_t s = 0; s < DS_ARRAY_SIZE(sizes); s++)
+			for (size_t n = sizes[s], k = 1; k <= n; k = k * 3 + 1) {
+				struct ds_candidates c;
 
-	for (size_t s = 0; s < DS_ARRAY_SIZE(sizes); s++) {
-		size_t n = sizes[s];
-
-		fill_with_hard_logits(logits, n, n);
-		for (size_t k = 1; k <= n; k = k * 3 + 1) {
-			struct ds_candidates c = candidates_of(logits, n);
-
-			memcpy(sorted, data, n * sizeof(*data));
-			qsort(sorted, n, sizeof(*sorted), by_rank);
-			apply_once(&ds_top_k_ops, "top_k", (double)k, &c);
-			assert_int_equal(c.n, k);
-			for (size_t i = 0; i < k; i++)
-				assert_true(is_kept(&c, sorted[i].id));
-		}
-	}
+				fill(shaped, n, shape, n);
+				c = candidates_of(shaped, n);
+				sort_plain(plain, shaped, n);
+				for (size_t i = 0; i < k; i++)
+					plain[i].kept = true;
+				apply_once(&ds_top_k_ops, "top_k", (double)k, &c);
+				assert_kept(&c, plain, shaped, n);
+			}
 }
 
 static void top_p_is_the_beginning_of_the_sorted_list(void **state)
 {
-	static const double bounds[] = {0, 0.01, 0.3, 0.5, 0.9, 0.95, 0.999};
-	static float logits[MAX_CANDIDATES];
-	static struct ds_candidate sorted[MAX_CANDIDATES];
+	static const double bounds[] = {0, 1e-9, 0.01, 0.3, 0.5, 0.9, 0.95, 0.999, 0.9999999};
 
-	for (size_t n = 1; n <= MAX_CANDIDATES; n = n * 5 / 2 + 1) {
-		fill_with_hard_logits(logits, n, n + 99);
-		logits[0] = 1;
-		for (size_t b = 0; b < DS_ARRAY_SIZE(bounds); b++) {
-			struct ds_candidates c = candidates_of(logits, n);
-			float best = ds_candidates_best(&c);
-			double total = 0, sum = 0;
-			size_t kept = 0;
+	for (unsigned shape = 0; shape < N_SHAPES; shape++)
+		for (size_t s = 0; s < DS_ARRAY_SIZE(sizes); s++)
+			for (size_t b = 0; b < DS_ARRAY_SIZE(bounds); b++) {
+				size_t n = sizes[s], kept = 0;
+				struct ds_candidates c;
+				double total, sum = 0;
 
-			memcpy(sorted, data, n * sizeof(*data));
-			qsort(sorted, n, sizeof(*sorted), by_rank);
+				fill(shaped, n, shape, n + 99);
+				c = candidates_of(shaped, n);
+				total = sort_plain(plain, shaped, n);
+				while (kept == 0 || sum < bounds[b] * total) {
+					sum += plain[kept].weight;
+					plain[kept++].kept = true;
+				}
+				apply_once(&ds_top_p_ops, "top_p", bounds[b], &c);
+				assert_kept(&c, plain, shaped, n);
+			}
+}
+
+static void min_p_is_a_bound_beside_the_best(void **state)
+{
+	for (unsigned shape = 0; shape < N_SHAPES; shape++)
+		for (size_t s = 0; s < DS_ARRAY_SIZE(sizes); s++) {
+			size_t n = sizes[s];
+			struct ds_candidates c;
+			float bound;
+
+			fill(shaped, n, shape, n + 7);
+			c = candidates_of(shaped, n);
+			sort_plain(plain, shaped, n);
+			bound = (float)plain[0].logit + logf(0.05f);
 			for (size_t i = 0; i < n; i++)
-				total += ds_candidate_weight(&sorted[i], best);
-			while (kept == 0 || sum < bounds[b] * total)
-				sum += ds_candidate_weight(&sorted[kept++], best);
-			apply_once(&ds_top_p_ops, "top_p", bounds[b], &c);
-			assert_int_equal(c.n, kept);
-			for (size_t i = 0; i < kept; i++)
-				assert_true(is_kept(&c, sorted[i].id));
+				plain[i].kept = plain[i].logit >= bound;
+			apply_once(&ds_min_p_ops, "min_p", 0.05, &c);
+			assert_kept(&c, plain, shaped, n);
 		}
+}
+
+/* The draw goes through the list once, in its order. */
+static void the_draw_is_where_the_sum_of_weights_passes_the_point(void **state)
+{
+	const struct ds_setting none[] = {{.name = NULL}};
+
+	for (unsigned shape = 0; shape < SHAPE_HOPELESS; shape++)
+		for (uint64_t seed = 0; seed < 50; seed++) {
+			void *self = open_step(&ds_pick_ops, none, seed, MAX_CANDIDATES);
+			struct ds_random random;
+			struct ds_candidates c;
+			double point;
+			size_t picked = 0;
+
+			fill(shaped, MAX_CANDIDATES, shape, seed);
+			c = candidates_of(shaped, MAX_CANDIDATES);
+			point = sort_plain(plain, shaped, MAX_CANDIDATES);
+			qsort(plain, MAX_CANDIDATES, sizeof(*plain), by_rising_id);
+			ds_random_init(&random, seed);
+			point *= ds_random_unit(&random);
+			for (size_t i = 0; i < MAX_CANDIDATES && point >= 0; i++) {
+				if (plain[i].weight > 0)
+					picked = i;
+				point -= plain[i].weight;
+			}
+			ds_pick_ops.apply(self, &c);
+			assert_int_equal(c.picked, picked);
+			ds_pick_ops.close(self);
+		}
+}
+
+static void the_exponential_is_as_exact_as_a_float(void **state)
+{
+	for (unsigned i = 0; i < 870000; i++) {
+		float x = -(float)i / 10000;
+		double want = exp(x);
+
+		assert_true(fabs(ds_exp(x) - want) <= 0x1p-23 * want);
 	}
+	assert_true(ds_exp(0) == 1 && ds_exp(-INFINITY) == 0 && ds_exp(NAN) == 0 && ds_exp(-88) == 0);
 }
 
 static void min_p_keeps_the_order(void **state)
@@ -221,7 +337,7 @@ static void min_p_keeps_the_order(void **state)
 
 	apply_once(&ds_min_p_ops, "min_p", 0.3, &c); /* ln 0.3 = -1.2 */
 	assert_int_equal(c.n, 3);
-	assert_true(data[0].id == 0 && data[1].id == 1 && data[2].id == 3);
+	assert_true(c.ids[0] == 0 && c.ids[1] == 1 && c.ids[2] == 3);
 }
 
 static void a_single_candidate_survives_everything(void **state)
@@ -246,8 +362,8 @@ static void greedy_takes_the_lowest_id_of_a_tie_in_any_order(void **state)
 	struct ds_candidates c = candidates_of(logits, 4);
 
 	assert_int_equal(pick_with(0, logits, 4), 1);
-	data[1].id = 2;
-	data[2].id = 1;
+	c.ids[1] = 2;
+	c.ids[2] = 1;
 	apply_once(&ds_pick_ops, "temperature", 0, &c);
 	assert_int_equal(c.picked, 1);
 	assert_int_equal(pick_with(0, (const float[]){-0.0f, 0.0f}, 2), 0);
@@ -407,7 +523,10 @@ int main(void)
 		cmocka_unit_test(a_tiny_temperature_still_chooses_the_best),
 		cmocka_unit_test(top_k_is_the_beginning_of_the_sorted_list),
 		cmocka_unit_test(top_p_is_the_beginning_of_the_sorted_list),
+		cmocka_unit_test(min_p_is_a_bound_beside_the_best),
 		cmocka_unit_test(min_p_keeps_the_order),
+		cmocka_unit_test(the_draw_is_where_the_sum_of_weights_passes_the_point),
+		cmocka_unit_test(the_exponential_is_as_exact_as_a_float),
 		cmocka_unit_test(a_single_candidate_survives_everything),
 		cmocka_unit_test(greedy_takes_the_lowest_id_of_a_tie_in_any_order),
 		cmocka_unit_test(what_is_no_number_is_never_picked),

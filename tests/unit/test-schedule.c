@@ -154,7 +154,7 @@ static void a_long_prompt_delays_nobody(void **state)
 	step(b);
 	assert_int_equal(rows_of(b, quick), 1);
 	assert_int_equal(rows_of(b, slow) + rows_of(b, other), rows_of(b, slow) + 40);
-	assert_in_range(rows_of(b, slow), ROWS / 2, ROWS);
+	assert_in_range(rows_of(b, slow), DS_STEP_SHARED_ROWS / 2, DS_STEP_SHARED_ROWS);
 	assert_int_equal(rows_of(b, other), 40);
 	end(b);
 }
