@@ -1,10 +1,10 @@
 /* kernels-attention-vnni.c - attention on rows of Q8_0 by AVX512-VNNI's dot products of four unsigned and signed bytes.
  * Compiled with that flag and called only where the CPU has it.
  *
- * Scores: queries are rounded to 8 bits with a scale for each block of 32 columns, keys get 128 added to be unsigned, which
- * the sum of a block begins without. Weights times values: for each block of columns the values' scales go into the
- * weights, and these are rounded to 8 unsigned bits, 254 for the largest that could be. What rounding takes from a weight
- * is added to the next position's, so that a long tail of small weights is not lost. */
+ * Scores: queries are rounded to 8 bits with a scale for each block of 32 columns, keys get 128 added to be unsigned,
+ * which the sum of a block begins without. Weights times values: for each block of columns the values' scales go into
+ * the weights, and these are rounded to 8 unsigned bits, 254 for the largest that could be. What rounding takes from a
+ * weight is added to the next position's, so that a long tail of small weights is not lost. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -23,19 +23,19 @@ enum {
 	BLOCK = 32,
 	QUADS = BLOCK / 4,
 	LANES = 16,
-	KEYS = 4,	  /* most in a tile of scores with more than one vector of queries, else twice as many */
-	VECS = 3,	  /* most vectors of queries in a tile of scores */
-	MIX_QUERIES = 8,  /* in a tile of mix */
-	MIX_BLOCKS = 8,	  /* whose weights are rounded at once */
+	KEYS = 4,        /* most in a tile of scores with more than one vector of queries, else twice as many */
+	VECS = 3,        /* most vectors of queries in a tile of scores */
+	MIX_QUERIES = 8, /* in a tile of mix */
+	MIX_BLOCKS = 8,  /* whose weights are rounded at once */
 	MOST = 254,
 };
 
 /* What op->room is for. */
 struct room {
-	uint8_t *keys;	   /* (n_positions, key_cols), 128 added */
+	uint8_t *keys;     /* (n_positions, key_cols), 128 added */
 	float *key_scales; /* (n_positions, key blocks) */
-	int8_t *values;	   /* (quads of positions, value_cols, 4) */
-	float *scales;	   /* (n_positions, scales_pitch()): of values, by the largest of their block */
+	int8_t *values;    /* (quads of positions, value_cols, 4) */
+	float *scales;     /* (n_positions, scales_pitch()): of values, by the largest of their block */
 	uint32_t *weights; /* (MIX_BLOCKS, quads of positions, n): four weights */
 };
 
@@ -69,7 +69,8 @@ static void widen_scales(float *scales, const struct halves *halves, size_t n)
 	for (size_t i = 0; i < n; i += LANES) {
 		__mmask16 lanes = n - i < LANES ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
 
-		_mm512_mask_storeu_ps(scales + i, lanes, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, halves->d + i)));
+		_mm512_mask_storeu_ps(scales + i, lanes,
+				      _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, halves->d + i)));
 	}
 }
 
@@ -82,8 +83,8 @@ static ALWAYS_INLINE __m512i add_products(__m512i sum, __m512i bytes, __m512i si
 
 /* ---- scores ---- */
 
-/* Query @i of @n, @cols columns at @row: (cols / 4, n) quads of bytes, then for each block -128 times their sum and their
- * scale, (cols / 32, n) each. */
+/* Query @i of @n, @cols columns at @row: (cols / 4, n) quads of bytes, then for each block -128 times their sum and
+ * their scale, (cols / 32, n) each. */
 static void pack_query(void *q, const float *row, size_t cols, size_t i, size_t n)
 {
 	int32_t *quads = q, *starts = quads + cols / 4 * n;
@@ -139,8 +140,8 @@ static ALWAYS_INLINE int quad_at(const void *bytes)
 }
 
 /* The scores of @n_t positions from @t on with @n_m vectors of queries from @m on. */
-static ALWAYS_INLINE void scores_tile(const struct ds_attend *op, const struct room *room, size_t t, unsigned n_t, size_t m,
-				      unsigned n_m)
+static ALWAYS_INLINE void scores_tile(const struct ds_attend *op, const struct room *room, size_t t, unsigned n_t,
+				      size_t m, unsigned n_m)
 {
 	size_t n = op->n, n_blocks = op->key_cols / BLOCK;
 	const int32_t *quads = (const int32_t *)op->q + m, *starts = (const int32_t *)op->q + op->key_cols / 4 * n + m;
@@ -233,8 +234,10 @@ static ALWAYS_INLINE void interleave(int8_t *to, const __m256i *rows)
 	__m256i ab = _mm256_unpacklo_epi8(rows[0], rows[1]), cd = _mm256_unpacklo_epi8(rows[2], rows[3]);
 	__m256i ef = _mm256_unpackhi_epi8(rows[0], rows[1]), gh = _mm256_unpackhi_epi8(rows[2], rows[3]);
 	/* columns 0 to 7 in the even quarters, 16 to 23 in the odd ones; then 8 to 15, 24 to 31 */
-	__m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi16(ab, cd)), _mm256_unpackhi_epi16(ab, cd), 1);
-	__m512i y = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi16(ef, gh)), _mm256_unpackhi_epi16(ef, gh), 1);
+	__m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi16(ab, cd)),
+				       _mm256_unpackhi_epi16(ab, cd), 1);
+	__m512i y = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_unpacklo_epi16(ef, gh)),
+				       _mm256_unpackhi_epi16(ef, gh), 1);
 
 	_mm512_storeu_si512(to, _mm512_shuffle_i64x2(x, y, 0x88));
 	_mm512_storeu_si512(to + 64, _mm512_shuffle_i64x2(x, y, 0xdd));
@@ -253,13 +256,15 @@ static void unpack_values(const struct ds_attend *op, const struct room *room)
 		const struct ds_block_q8_0 *blocks[4];
 
 		for (size_t j = 0; j < 4; j++)
-			blocks[j] = t + j < op->n_positions ? (const void *)(op->values[t + j] + op->value_offset) : nothing;
+			blocks[j] = t + j < op->n_positions ? (const void *)(op->values[t + j] + op->value_offset)
+							    : nothing;
 		for (size_t b = 0; b < n_blocks; b++) {
 			__m256i rows[4];
 
 			UNROLL
 			for (size_t j = 0; j < 4; j++) {
-				__builtin_prefetch(op->values[DS_ATTEND_TILE + t + j] + op->value_offset + b * sizeof(*nothing));
+				__builtin_prefetch(op->values[DS_ATTEND_TILE + t + j] + op->value_offset +
+						   b * sizeof(*nothing));
 				rows[j] = _mm256_loadu_si256((const __m256i *)blocks[j][b].qs);
 				halves.d[(t + j) * pitch + b] = blocks[j][b].d;
 			}
@@ -284,9 +289,11 @@ static void divide_scales(const struct ds_attend *op, const struct room *room, s
 			top = _mm512_max_ps(top, x);
 			no_number = _mm512_fmadd_ps(x, _mm512_setzero_ps(), no_number);
 		}
-		inverse = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(top, _mm512_setzero_ps(), _CMP_GT_OQ), _mm512_set1_ps(1), top);
+		inverse = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(top, _mm512_setzero_ps(), _CMP_GT_OQ),
+					      _mm512_set1_ps(1), top);
 		for (size_t t = 0; t < n; t++)
-			_mm512_storeu_ps(scales + t * pitch, _mm512_mul_ps(_mm512_loadu_ps(scales + t * pitch), inverse));
+			_mm512_storeu_ps(scales + t * pitch,
+					 _mm512_mul_ps(_mm512_loadu_ps(scales + t * pitch), inverse));
 		_mm512_storeu_ps(largest + b, _mm512_add_ps(top, no_number));
 	}
 }

@@ -9,16 +9,16 @@
 #include <deepseekd/model.h>
 
 enum {
-	DS_ATTEND_TILE = 64,	/* positions, an even number */
+	DS_ATTEND_TILE = 64,    /* positions, an even number */
 	DS_ATTEND_QUERIES = 48, /* a multiple of every set's lanes */
 	DS_ATTEND_Q8_COLS = 4096,
-	DS_ATTEND_FEW = 8,	/* so many queries are worth a set with shorter vectors */
+	DS_ATTEND_FEW = 8, /* so many queries are worth a set with shorter vectors */
 };
 
 struct ds_attend {
 	unsigned n_positions; /* 1 to DS_ATTEND_TILE */
 	unsigned n_queries;   /* 1 to DS_ATTEND_QUERIES */
-	unsigned n;	      /* queries with their padding: a multiple of the set's lanes */
+	unsigned n;           /* queries with their padding: a multiple of the set's lanes */
 	size_t key_cols, value_cols;
 	/* [2 * DS_ATTEND_TILE]: where the rows of this tile start, and from DS_ATTEND_TILE on what to ask memory for
 	 * meanwhile: those of the next tile. */
@@ -27,11 +27,11 @@ struct ds_attend {
 	/* (key_cols, n) float32 times the scale. Of BF16 (key_cols / 2, n) pairs of neighbours, but of few queries
 	 * (n, ds_attend_few_pitch(key_cols)), zeros behind each. */
 	const void *q;
-	float *scores;	    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
-	void *room;	    /* ds_attend_q8_room() bytes for scores_q8_0(), and what it leaves there for mix_q8_0() */
-	float *top, *sum;   /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
-	float *factor;	    /* [n]: by which weigh() found that what was summed before shrinks */
-	float *const *y;    /* [n_queries]: value_cols values each */
+	float *scores;    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
+	void *room;       /* ds_attend_q8_room() bytes for scores_q8_0(), and what it leaves there for mix_q8_0() */
+	float *top, *sum; /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
+	float *factor;    /* [n]: by which weigh() found that what was summed before shrinks */
+	float *const *y;  /* [n_queries]: value_cols values each */
 };
 
 static inline size_t ds_attend_few_pitch(size_t key_cols)
@@ -42,8 +42,8 @@ static inline size_t ds_attend_few_pitch(size_t key_cols)
 static inline size_t ds_attend_q8_room(size_t key_cols, size_t value_cols)
 {
 	/* bytes and scales; weights of eight blocks of columns */
-	return DS_ATTEND_TILE * ((key_cols + value_cols) + ((key_cols + value_cols) / 32 + 16) * sizeof(float) +
-				 8 * DS_ATTEND_QUERIES);
+	return DS_ATTEND_TILE *
+	       ((key_cols + value_cols) + ((key_cols + value_cols) / 32 + 16) * sizeof(float) + 8 * DS_ATTEND_QUERIES);
 }
 
 /* y = y * factor + weights * values is what a mixing kernel does. */

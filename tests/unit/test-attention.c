@@ -1,10 +1,10 @@
-/* test-attention.c - attention over the paged cache with every instruction set this CPU has, every type of cache and every
- * mixture of rows, against the plainest code in double precision.
+/* test-attention.c - attention over the paged cache with every instruction set this CPU has, every type of cache and
+ * every mixture of rows, against the plainest code in double precision.
  *
  * What may differ follows from what is rounded. If each score is wrong by e at most, each weight is by a factor within
  * exp(+-2e), and if it is then rounded by a part of w, a sum of values is wrong by (exp(2e) - 1 + w) sum_t p_t |v_t|.
- * Weights of 8 bits are rounded to 1 / 254 of the largest of a tile, what is taken from one being given to the next: by half
- * a step times the sum of |v_t - v_(t + 1)| at most. */
+ * Weights of 8 bits are rounded to 1 / 254 of the largest of a tile, what is taken from one being given to the next: by
+ * half a step times the sum of |v_t - v_(t + 1)| at most. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -166,8 +166,8 @@ static void attend(void *self, const struct scene *s)
 	const struct shape *h = &s->shape;
 
 	if (h->n_groups > 0)
-		ops->attention(self, &(struct ds_attention){s->y, s->q, &s->keys.kv, &s->values.kv, &s->rows, h->n_heads,
-							    h->n_groups, h->dim, s->scale});
+		ops->attention(self, &(struct ds_attention){s->y, s->q, &s->keys.kv, &s->values.kv, &s->rows,
+							    h->n_heads, h->n_groups, h->dim, s->scale});
 	else
 		ops->latent_attention(self, &(struct ds_latent_attention){s->y, s->q, s->q_rope, h->n_heads * h->rope,
 									  h->rope, &s->keys.kv, &s->rows, h->n_heads,
@@ -186,7 +186,8 @@ static const float *cached(const struct scene *s, const struct cache *c, uint32_
 {
 	size_t slot = (size_t)s->tables[row][t / c->kv.page_tokens] * c->kv.page_tokens + t % c->kv.page_tokens;
 
-	return c->wide + slot * c->kv.width + (s->shape.n_groups ? head / (s->shape.n_heads / s->shape.n_groups) : 0) * s->shape.dim;
+	return c->wide + slot * c->kv.width +
+	       (s->shape.n_groups ? head / (s->shape.n_heads / s->shape.n_groups) : 0) * s->shape.dim;
 }
 
 /* By which part numbers of a query and weights may be rounded. */
@@ -221,11 +222,14 @@ static double score(const struct scene *s, uint32_t row, uint32_t head, uint32_t
 				largest = s->keys.kv.dtype == DS_DTYPE_Q8_0 ? largest_of(q, 32) : 0;
 			steps += largest / 254 * fabs(*k);
 		}
-	*e = fmax(*e, s->scale * steps + s->scale * size * (rounding(s->keys.kv.dtype) + (double)(widths[0] + widths[1] + 3) * FLT_EPSILON));
+	*e = fmax(*e, s->scale * steps +
+			      s->scale * size *
+				      (rounding(s->keys.kv.dtype) + (double)(widths[0] + widths[1] + 3) * FLT_EPSILON));
 	return s->scale * sum;
 }
 
-/* By how much weights of 8 bits may be off in the block of columns from @d on, times the sum of all weights @p of @n positions. */
+/* By how much weights of 8 bits may be off in the block of columns from @d on, times the sum of all weights @p of @n
+ * positions. */
 static double weight_steps(const struct scene *s, uint32_t row, uint32_t head, uint32_t d, const double *p, uint32_t n)
 {
 	double sum = 0;
@@ -268,8 +272,10 @@ static void check_query(const struct scene *s, uint32_t row, uint32_t head)
 		if (d % 32 == 0)
 			steps = weight_steps(s, row, head, d, p, n) / sum;
 		if (!(fabs(y[d] - want[d]) <= part * size[d] + steps))
-			fail_msg("%u heads, %u groups of %u + %u, type %d: row %u at %u, head %u, column %u: %.9g instead of %.9g "
-				 "+- %.2g", s->shape.n_heads, s->shape.n_groups, dim, s->shape.rope, s->keys.kv.dtype, row, n - 1,
+			fail_msg("%u heads, %u groups of %u + %u, type %d: row %u at %u, head %u, column %u: %.9g "
+				 "instead of %.9g "
+				 "+- %.2g",
+				 s->shape.n_heads, s->shape.n_groups, dim, s->shape.rope, s->keys.kv.dtype, row, n - 1,
 				 head, d, y[d], want[d], part * size[d] + steps);
 	}
 	free(p);
@@ -292,8 +298,9 @@ static void check_scene(void *self, struct shape shape, enum ds_dtype dtype, con
 
 /* Those of published models, fewer heads; what no vector fits; more heads that share than are taken at once. */
 static const struct shape shapes[] = {
-	{6, 1, 128, 0}, {12, 2, 128, 0}, {8, 2, 64, 0}, {5, 5, 96, 0}, {14, 2, 32, 0}, {7, 1, 37, 0}, {50, 1, 64, 0},
-	{16, 0, 512, 64}, {9, 0, 64, 32}, {5, 0, 33, 7}, {50, 0, 128, 2}, {1, 0, 96, 10}, {3, 0, 32, 1},
+	{6, 1, 128, 0},  {12, 2, 128, 0}, {8, 2, 64, 0},    {5, 5, 96, 0},  {14, 2, 32, 0},
+	{7, 1, 37, 0},   {50, 1, 64, 0},  {16, 0, 512, 64}, {9, 0, 64, 32}, {5, 0, 33, 7},
+	{50, 0, 128, 2}, {1, 0, 96, 10},  {3, 0, 32, 1},
 };
 
 static void one_row_sees_each_position_before_it(void **state)
@@ -320,7 +327,8 @@ static void rows_of_a_prompt_see_no_later_position(void **state)
 
 		for (size_t i = 0; i < DS_ARRAY_SIZE(shapes); i++)
 			for (size_t j = 0; j < DS_ARRAY_SIZE(texts); j++)
-				check_scene(self, shapes[i], dtype_for(shapes[i], i + j + n_members), &texts[j], 1, i % 2 ? 16 : 100);
+				check_scene(self, shapes[i], dtype_for(shapes[i], i + j + n_members), &texts[j], 1,
+					    i % 2 ? 16 : 100);
 		ops->close(self);
 	}
 }
@@ -332,7 +340,8 @@ static void rows_of_many_texts_see_their_own(void **state)
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(shapes); i++)
 		for (size_t n = 2; n <= DS_ARRAY_SIZE(texts); n++)
-			check_scene(self, shapes[i], dtype_for(shapes[i], i + n), texts + DS_ARRAY_SIZE(texts) - n, n, 16);
+			check_scene(self, shapes[i], dtype_for(shapes[i], i + n), texts + DS_ARRAY_SIZE(texts) - n, n,
+				    16);
 	ops->close(self);
 }
 
