@@ -417,6 +417,86 @@ static void the_longest_rows_fit(void **state)
 	ops->close(self);
 }
 
+enum { MOST_COLS = 576, MOST_BLOCKS = MOST_COLS / 32 };
+
+/* Rows of small integers whose scales are 1. */
+static void fill_blocks(struct ds_block_q8_0 *blocks, size_t n)
+{
+	for (size_t b = 0; b < n; b++) {
+		blocks[b].d = 0x3c00;
+		for (size_t i = 0; i < 32; i++)
+			blocks[b].qs[i] = (int8_t)(draw_bits() % 255 - 127);
+	}
+}
+
+static void check_bytes(const struct ds_attend_kernels *kernels, unsigned n_queries, unsigned n_positions,
+			size_t key_cols, size_t value_cols)
+{
+	static struct ds_block_q8_0 blocks[DS_ATTEND_TILE][MOST_BLOCKS];
+	static float query[DS_ATTEND_QUERIES][MOST_COLS], sums[DS_ATTEND_QUERIES][MOST_COLS + 1];
+	static float scores[DS_ATTEND_TILE * DS_ATTEND_QUERIES], ones[DS_ATTEND_QUERIES],
+		q[DS_ATTEND_QUERIES * MOST_COLS];
+	const char *rows[2 * DS_ATTEND_TILE];
+	float *y[DS_ATTEND_QUERIES], weights[DS_ATTEND_TILE][DS_ATTEND_QUERIES];
+	void *room = malloc(ds_attend_q8_room(key_cols, value_cols));
+	unsigned n = (n_queries + kernels->lanes - 1) / kernels->lanes * kernels->lanes;
+	struct ds_attend op = {n_positions, n_queries, n,      key_cols, value_cols, rows, rows, 0,
+			       0,           q,         scores, room,     NULL,       NULL, ones, y};
+
+	memset(q, 0, sizeof(q));
+	for (unsigned t = 0; t < 2 * DS_ATTEND_TILE; t++)
+		rows[t] = (const char *)blocks[t % DS_ATTEND_TILE];
+	fill_blocks(blocks[0], DS_ATTEND_TILE * MOST_BLOCKS);
+	for (unsigned i = 0; i < n_queries; i++) {
+		for (size_t d = 0; d < key_cols; d++) /* the largest of each block is 127, so that nothing is rounded */
+			query[i][d] = d % 32 ? (float)(draw_bits() % 255) - 127 : 127;
+		kernels->pack_q8_0(q, query[i], key_cols, i, n);
+		y[i] = sums[i];
+		ones[i] = 1;
+		for (size_t d = 0; d <= value_cols; d++)
+			sums[i][d] = GUARD;
+	}
+	kernels->scores_q8_0(&op);
+	for (unsigned t = 0; t < n_positions; t++)
+		for (unsigned i = 0; i < n_queries; i++) {
+			double want = 0;
+
+			for (size_t d = 0; d < key_cols; d++)
+				want += (double)query[i][d] * blocks[t][d / 32].qs[d % 32];
+			assert_float_equal(scores[t * n + i], want, 0);
+			/* the largest weight is 254 and all are whole, so that nothing is rounded */
+			scores[t * n + i] = weights[t][i] = t ? (float)(draw_bits() % 255) : 254;
+		}
+	kernels->mix_q8_0(&op);
+	for (unsigned i = 0; i < n_queries; i++) {
+		for (size_t d = 0; d < value_cols; d++) {
+			double want = GUARD;
+
+			for (unsigned t = 0; t < n_positions; t++)
+				want += (double)weights[t][i] * blocks[t][d / 32].qs[d % 32];
+			assert_float_equal(sums[i][d], want, 0);
+		}
+		assert_float_equal(sums[i][value_cols], GUARD, 0);
+	}
+	free(room);
+}
+
+static void whole_numbers_of_8_bits_are_multiplied_exactly(void **state)
+{
+	static const unsigned positions[] = {1, 2, 3, 4, 5, 15, 31, 63, 64};
+	static const size_t cols[][2] = {{32, 32}, {64, 64}, {128, 128}, {160, 96}, {576, 512}, {416, 416}};
+	struct ds_kernels k;
+
+	seed = 1;
+	ds_kernels_init(&k, *(const enum ds_isa *)*state);
+	if (!k.attend.scores_q8_0)
+		skip();
+	for (size_t c = 0; c < DS_ARRAY_SIZE(cols); c++)
+		for (size_t p = 0; p < DS_ARRAY_SIZE(positions); p++)
+			for (unsigned n = 1 + (p + c) % 3; n <= DS_ATTEND_QUERIES; n += 5)
+				check_bytes(&k.attend, n, positions[p], cols[c][0], cols[c][1]);
+}
+
 int main(void)
 {
 	int failed = 0;
@@ -432,6 +512,7 @@ int main(void)
 			cmocka_unit_test_prestate(a_score_far_above_the_rest_takes_all, &isa),
 			cmocka_unit_test_prestate(a_query_without_numbers_spoils_no_other, &isa),
 			cmocka_unit_test_prestate(the_longest_rows_fit, &isa),
+			cmocka_unit_test_prestate(whole_numbers_of_8_bits_are_multiplied_exactly, &isa),
 		};
 
 		print_message("[ %s ]\n", ds_isa_name(isa));
