@@ -2,9 +2,10 @@
  *
  * A piece of work is a block of rows, some of their heads, and a share of the positions. Rows of a block that belong to
  * one sequence and heads that read the same keys are taken together as a unit: a tile of positions comes from memory
- * once for all of them. Positions are shared out only where there are too few rows and heads for the team, in decoding at
- * depth; then each piece leaves what it summed, and a second pass joins the shares (Flash-Decoding, PyTorch blog, 2023).
- * In latent attention a tile serves twice: its whole rows for the scores, their first kv_lora columns for the sum.
+ * once for all of them. Positions are shared out only where there are too few rows and heads for the team, in decoding
+ * at depth; then each piece leaves what it summed, and a second pass joins the shares (Flash-Decoding, PyTorch blog,
+ * 2023). In latent attention a tile serves twice: its whole rows for the scores, their first kv_lora columns for the
+ * sum.
  *
  * A member's scratch has two halves: the first is what a piece works with, in the second pieces leave their shares. */
 #include "cpu.h"
@@ -32,22 +33,26 @@ struct part {
 	size_t row_stride, head_stride, cols;
 };
 
+/* How the kernels take rows: of float32, or as the cache has them. */
+enum form { AS_IS, WIDENED, AS_BF16, AS_Q8_0 };
+
 struct job {
 	const struct ds_cpu *cpu;
 	const struct ds_rows *rows;
 	struct columns keys, values;
 	struct part parts[2]; /* side by side they are as wide as the keys */
-	float *y;	      /* (n, n_heads, values.cols) */
+	float *y;             /* (n, n_heads, values.cols) */
 	float scale;
-	bool is_bf16, is_widened;   /* rows are taken as they are, or widened to float32 first */
-	size_t tile, most_queries;  /* positions at once, queries of a unit: less than the kernels take if rows are long */
-	size_t n_heads;		    /* of a row */
-	size_t n_sharing;	    /* heads that read the same keys and values */
+	enum form form;
+	size_t tile,
+		most_queries; /* positions at once, queries of a unit: less than the kernels take if rows are long */
+	size_t n_heads;       /* of a row */
+	size_t n_sharing;     /* heads that read the same keys and values */
 	size_t block_rows, n_blocks;
-	size_t unit_heads;	    /* most heads of a unit */
+	size_t unit_heads;             /* most heads of a unit */
 	size_t units_a_group, n_units; /* of the heads that share, of a row */
 	size_t units_taken, n_chunks;  /* of a piece; pieces of all units */
-	size_t n_shares;	    /* of the positions */
+	size_t n_shares;               /* of the positions */
 };
 
 /* Some heads that share their keys, of some rows of one sequence. */
@@ -71,6 +76,7 @@ struct desk {
 	const char *keys[2 * DS_ATTEND_TILE], *values[2 * DS_ATTEND_TILE]; /* as in struct ds_attend */
 	float *scores;
 	float *row; /* (keys.cols) of a query */
+	void *room; /* as in struct ds_attend */
 	struct wide keys_wide, values_wide;
 	struct unit units[];
 };
@@ -88,16 +94,23 @@ static size_t unit_room(const struct job *job)
 
 static size_t wide_cols(const struct job *job)
 {
-	return job->is_widened ? job->keys.cols + (job->values.kv != job->keys.kv ? job->values.cols : 0) : 0;
+	return job->form == WIDENED ? job->keys.cols + (job->values.kv != job->keys.kv ? job->values.cols : 0) : 0;
+}
+
+static size_t q8_room(const struct job *job)
+{
+	return job->form == AS_Q8_0 ? whole_lines(ds_attend_q8_room(job->keys.cols, job->values.cols) / sizeof(float))
+				    : 0;
 }
 
 static size_t desk_room(const struct job *job)
 {
 	return whole_lines(sizeof(struct desk) / sizeof(float) + 1) + job->tile * (DS_ATTEND_QUERIES + wide_cols(job)) +
-	       whole_lines(job->keys.cols) + 2 * LINE;
+	       q8_room(job) + whole_lines(job->keys.cols) + 2 * LINE;
 }
 
-/* What a desk with one unit holds. Rows of 9216 elements, the longest there are, fit with 16 queries and 8 positions. */
+/* What a desk with one unit holds. Rows of 9216 elements, the longest there are, fit with 16 queries and 8 positions.
+ */
 static void choose_tile(struct job *job)
 {
 	job->tile = DS_ATTEND_TILE;
@@ -126,7 +139,8 @@ static struct desk *lay_out(const struct job *job, unsigned member)
 	take(&room, (sizeof(*desk) + job->units_taken * sizeof(struct unit)) / sizeof(float) + 1);
 	desk->scores = take(&room, job->tile * DS_ATTEND_QUERIES);
 	desk->row = take(&room, job->keys.cols);
-	if (job->is_widened) {
+	desk->room = take(&room, q8_room(job));
+	if (job->form == WIDENED) {
 		desk->keys_wide.data = take(&room, job->tile * job->keys.cols);
 		if (job->values.kv != job->keys.kv)
 			desk->values_wide.data = take(&room, job->tile * job->values.cols);
@@ -202,14 +216,18 @@ static void pack_query(const struct job *job, const struct unit *unit, size_t i,
 	uint32_t *pairs = (uint32_t *)unit->q + i, pair;
 	float *q = unit->q + i;
 
-	if (!job->is_bf16) {
+	if (job->form == AS_Q8_0) {
+		unit->kernels->pack_q8_0(unit->q, row, job->keys.cols, i, unit->n);
+		return;
+	}
+	if (job->form != AS_BF16) {
 		for (size_t d = 0; d < job->keys.cols; d++)
 			q[d * unit->n] = row[d];
 		return;
 	}
 	if (unit->kernels == &job->cpu->kernels.attend_few) {
-		job->cpu->kernels.narrow[DS_DTYPE_BF16](
-			(uint16_t *)unit->q + i * ds_attend_few_pitch(job->keys.cols), row, job->keys.cols);
+		job->cpu->kernels.narrow[DS_DTYPE_BF16]((uint16_t *)unit->q + i * ds_attend_few_pitch(job->keys.cols),
+							row, job->keys.cols);
 		return;
 	}
 	job->cpu->kernels.narrow[DS_DTYPE_BF16](row, row, job->keys.cols);
@@ -229,7 +247,8 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	unit->head = unit->key_head * job->n_sharing + begin;
 	unit->n_heads = left < job->unit_heads ? left : job->unit_heads;
 	unit->n_queries = (unsigned)(n_rows * unit->n_heads);
-	unit->kernels = unit->n_queries <= DS_ATTEND_FEW ? &job->cpu->kernels.attend_few : &job->cpu->kernels.attend;
+	unit->kernels = unit->n_queries <= DS_ATTEND_FEW && job->form != AS_Q8_0 ? &job->cpu->kernels.attend_few
+										 : &job->cpu->kernels.attend;
 	unit->n = (unit->n_queries + unit->kernels->lanes - 1) / unit->kernels->lanes * unit->kernels->lanes;
 	memset(unit->q, 0, unit->n * job->keys.cols * sizeof(float));
 	for (size_t r = row; r < row + n_rows; r++)
@@ -261,12 +280,14 @@ static void end_unit(const struct job *job, struct unit *unit)
 /* ---- a tile ---- */
 
 /* Where the rows of the positions from @t to @end - 1 start, page by page. */
-static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row, size_t t, size_t end, const char **starts)
+static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row, size_t t, size_t end,
+		      const char **starts)
 {
 	size_t size = ds_row_size(kv->dtype, kv->width), slot = t % kv->page_tokens, page = t / kv->page_tokens;
 
 	for (; t < end; page++, slot = 0) {
-		const char *p = (const char *)kv->data + ((size_t)job->rows->pages[row][page] * kv->page_tokens + slot) * size;
+		const char *p =
+			(const char *)kv->data + ((size_t)job->rows->pages[row][page] * kv->page_tokens + slot) * size;
 
 		for (; slot < kv->page_tokens && t < end; slot++, t++, p += size)
 			*starts++ = p;
@@ -276,7 +297,8 @@ static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row,
 /* The tile from @t to below @end and the one after it, which is the same once more if there is none. */
 static void find_tiles(const struct job *job, size_t row, size_t t, size_t end, bool is_first, struct desk *desk)
 {
-	size_t next = t + job->tile < end ? t + job->tile : end, after = next + job->tile < end ? next + job->tile : end;
+	size_t next = t + job->tile < end ? t + job->tile : end,
+	       after = next + job->tile < end ? next + job->tile : end;
 	const char **starts[] = {desk->keys, desk->values};
 	const struct ds_kv *kvs[] = {job->keys.kv, job->values.kv};
 
@@ -294,8 +316,8 @@ static void find_tiles(const struct job *job, size_t row, size_t t, size_t end, 
 }
 
 /* @n rows of the cache as float32, and where these are. */
-static void widen_rows(const struct job *job, const struct columns *c, size_t offset, const char *const *starts, size_t n,
-		       struct wide *wide, const char *const **rows, size_t *wide_offset)
+static void widen_rows(const struct job *job, const struct columns *c, size_t offset, const char *const *starts,
+		       size_t n, struct wide *wide, const char *const **rows, size_t *wide_offset)
 {
 	enum ds_dtype dtype = c->kv->dtype;
 	size_t size = ds_row_size(dtype, c->cols);
@@ -340,25 +362,28 @@ static void attend_tile(const struct job *job, struct unit *unit, size_t row, si
 		.value_offset = ds_row_size(v->dtype, unit->key_head * job->values.cols),
 		.q = unit->q,
 		.scores = desk->scores,
+		.room = desk->room,
 		.top = unit->top,
 		.sum = unit->sum,
 		.factor = unit->factor,
 		.y = unit->y,
 	};
 
-	if (job->is_widened)
+	if (job->form == WIDENED)
 		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
-	(job->is_bf16 ? kernels->scores_bf16 : kernels->scores)(&op);
+	(job->form == AS_BF16   ? kernels->scores_bf16
+	 : job->form == AS_Q8_0 ? kernels->scores_q8_0
+				: kernels->scores)(&op);
 	hide_later(job, unit, &op, row, t);
-	(job->is_bf16 ? kernels->weigh_bf16 : kernels->weigh)(&op);
+	(job->form == AS_BF16 ? kernels->weigh_bf16 : kernels->weigh)(&op);
 	if (v == k) { /* values are the first columns of keys */
 		op.values = op.keys;
 		op.value_offset = op.key_offset;
-	} else if (job->is_widened) {
+	} else if (job->form == WIDENED) {
 		widen_rows(job, &job->values, op.value_offset, desk->values, n, &desk->values_wide, &op.values,
 			   &op.value_offset);
 	}
-	(job->is_bf16 ? kernels->mix_bf16 : kernels->mix)(&op);
+	(job->form == AS_BF16 ? kernels->mix_bf16 : job->form == AS_Q8_0 ? kernels->mix_q8_0 : kernels->mix)(&op);
 }
 
 /* ---- pieces ---- */
@@ -422,7 +447,8 @@ static void survey(const struct ds_rows *rows, size_t *run, size_t *n_seen)
 	*run = (rows->n + n_runs - 1) / n_runs;
 }
 
-/* Shares, and as many units a piece as the scratch holds; one share if the team has enough to do or the rest is too little. */
+/* Shares, and as many units a piece as the scratch holds; one share if the team has enough to do or the rest is too
+ * little. */
 static void divide_positions(struct job *job, size_t n_seen, size_t n_wanted)
 {
 	size_t team = ds_team_size(job->cpu->team), n = n_seen / MIN_SHARE, wanted, a_member;
@@ -445,6 +471,20 @@ static void divide_positions(struct job *job, size_t n_seen, size_t n_wanted)
 	job->n_chunks = job->n_units;
 }
 
+static enum form choose_form(const struct job *job)
+{
+	const struct ds_attend_kernels *kernels = &job->cpu->kernels.attend;
+	enum ds_dtype dtype = job->keys.kv->dtype;
+
+	if (dtype == DS_DTYPE_F32)
+		return AS_IS;
+	if (dtype == DS_DTYPE_BF16 && kernels->mix_bf16 && job->keys.cols % 2 == 0 && job->values.cols % 32 == 0)
+		return AS_BF16;
+	if (dtype == DS_DTYPE_Q8_0 && kernels->mix_q8_0 && job->keys.cols <= DS_ATTEND_Q8_COLS)
+		return AS_Q8_0;
+	return WIDENED;
+}
+
 static void run(struct ds_cpu *cpu, struct job *job)
 {
 	size_t wanted = (size_t)PIECES_A_MEMBER * ds_team_size(cpu->team), run_length, n_seen, most, heads;
@@ -452,9 +492,7 @@ static void run(struct ds_cpu *cpu, struct job *job)
 	if (job->rows->n == 0)
 		return;
 	job->cpu = cpu;
-	job->is_bf16 = job->keys.kv->dtype == DS_DTYPE_BF16 && cpu->kernels.attend.mix_bf16 &&
-		       job->keys.cols % 2 == 0 && job->values.cols % 32 == 0;
-	job->is_widened = !job->is_bf16 && job->keys.kv->dtype != DS_DTYPE_F32;
+	job->form = choose_form(job);
 	choose_tile(job);
 	survey(job->rows, &run_length, &n_seen);
 	heads = job->n_sharing < job->most_queries ? job->n_sharing : job->most_queries;

@@ -1,9 +1,10 @@
 /* kernels-attention-bf16.c - attention on rows of BF16 by AVX512-BF16's dot products of pairs. Compiled with that flag
  * and called only where the CPU has it.
  *
- * Queries and weights are rounded to BF16 too; sums are float32. The instruction takes subnormal numbers for zero. Scores
- * multiply pairs of neighbouring columns, which lie together in the cache: with many queries, one broadcast of 32 bits
- * brings a pair to all of them. Weights times values multiply pairs of positions, so that two rows of values are interleaved on the way. */
+ * Queries and weights are rounded to BF16 too; sums are float32. The instruction takes subnormal numbers for zero.
+ * Scores multiply pairs of neighbouring columns, which lie together in the cache: with many queries, one broadcast of
+ * 32 bits brings a pair to all of them. Weights times values multiply pairs of positions, so that two rows of values
+ * are interleaved on the way. */
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
@@ -18,12 +19,12 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
-	FEW_KEYS = 4,	  /* in a tile of scores of few queries, and of many */
+	FEW_KEYS = 4, /* in a tile of scores of few queries, and of many */
 	KEYS = 8,
-	LINE_PAIRS = 16,  /* pairs of a line of the cache */
-	VECS = 3,	  /* most vectors of queries in a tile of scores */
-	MIX_SUMS = 24,	  /* in a tile of mix */
-	ROW_VALUES = 32,  /* of a vector of values */
+	LINE_PAIRS = 16, /* pairs of a line of the cache */
+	VECS = 3,        /* most vectors of queries in a tile of scores */
+	MIX_SUMS = 24,   /* in a tile of mix */
+	ROW_VALUES = 32, /* of a vector of values */
 };
 
 static ALWAYS_INLINE int pair_at(const char *row, size_t i)
@@ -66,8 +67,8 @@ static ALWAYS_INLINE __m512 add_halves(__m512 x, __m512 y)
 	return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
 }
 
-/* The sums of up to 8 queries (even @n; those there are not are 0), for each of two keys: of the first in lanes 0 to 7, of
- * the second in 8 to 15. */
+/* The sums of up to 8 queries (even @n; those there are not are 0), for each of two keys: of the first in lanes 0 to 7,
+ * of the second in 8 to 15. */
 static ALWAYS_INLINE __m512 add_lanes(__m512 (*sum)[DS_ATTEND_FEW], unsigned n)
 {
 	__m512 key[2];
@@ -79,8 +80,7 @@ static ALWAYS_INLINE __m512 add_lanes(__m512 (*sum)[DS_ATTEND_FEW], unsigned n)
 		UNROLL
 		for (unsigned i = 0; i < DS_ATTEND_FEW / 2; i++)
 			two[i] = 2 * i < n ? add_two(sum[j][2 * i], sum[j][2 * i + 1]) : _mm512_setzero_ps();
-		key[j] = add_halves(add_four(two[0], two[1]),
-				    n > 4 ? add_four(two[2], two[3]) : _mm512_setzero_ps());
+		key[j] = add_halves(add_four(two[0], two[1]), n > 4 ? add_four(two[2], two[3]) : _mm512_setzero_ps());
 	}
 	return _mm512_add_ps(_mm512_shuffle_f32x4(key[0], key[1], 0x88), _mm512_shuffle_f32x4(key[0], key[1], 0xdd));
 }
@@ -231,11 +231,12 @@ static void many_scores(const struct ds_attend *op)
 
 /* ---- scores to weights ---- */
 
-/* 2^x for x <= 0 as finely as BF16 needs: a polynomial for the fraction, 1 at 0 and 2 at 1, off by 3.4e-6 of the value (found by Remez exchange). NaN
- * stays NaN. */
+/* 2^x for x <= 0 as finely as BF16 needs: a polynomial for the fraction, 1 at 0 and 2 at 1, off by 3.4e-6 of the value
+ * (found by Remez exchange). NaN stays NaN. */
 static ALWAYS_INLINE __m512 power_of_two(__m512 x)
 {
-	__m512 t = _mm512_max_ps(_mm512_set1_ps(-200), x), f = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	__m512 t = _mm512_max_ps(_mm512_set1_ps(-200), x),
+	       f = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 	__m512 sum = _mm512_set1_ps(0x1.bc31dap-7f);
 
 	sum = _mm512_fmadd_ps(sum, f, _mm512_set1_ps(0x1.aa3fcap-5f));
@@ -262,8 +263,8 @@ static ALWAYS_INLINE __m512 two_of_few(const struct ds_attend *op, size_t t)
 				    op->scores + t * DS_ATTEND_FEW);
 }
 
-/* Weights become pairs of BF16, of positions 2t and 2t + 1, (n_positions / 2, n), where the scores were. Of an odd number
- * of positions the last pair has a weight of zero. */
+/* Weights become pairs of BF16, of positions 2t and 2t + 1, (n_positions / 2, n), where the scores were. Of an odd
+ * number of positions the last pair has a weight of zero. */
 static void few_weigh(const struct ds_attend *op)
 {
 	const __m256i order = _mm256_setr_epi16(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
@@ -279,7 +280,8 @@ static void few_weigh(const struct ds_attend *op)
 		__m256i narrow = (__m256i)_mm512_cvtneps_pbh(weights);
 
 		sum = _mm512_add_ps(sum, weights);
-		_mm256_storeu_si256((__m256i *)(op->scores + t / 2 * DS_ATTEND_FEW), _mm256_permutexvar_epi16(order, narrow));
+		_mm256_storeu_si256((__m256i *)(op->scores + t / 2 * DS_ATTEND_FEW),
+				    _mm256_permutexvar_epi16(order, narrow));
 	}
 	sum = _mm512_add_ps(sum, swap_halves(sum));
 	_mm256_storeu_ps(op->top, _mm512_castps512_ps256(top));
@@ -304,8 +306,9 @@ static void many_weigh(const struct ds_attend *op)
 			if (t + 1 < op->n_positions)
 				second = weight(_mm512_loadu_ps(scores + (t + 1) * op->n), top);
 			sum = _mm512_add_ps(sum, _mm512_add_ps(first, second));
-			_mm512_storeu_si512(scores + t / 2 * op->n,
-					    _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first)));
+			_mm512_storeu_si512(
+				scores + t / 2 * op->n,
+				_mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(second, first)));
 		}
 		_mm512_storeu_ps(op->top + m, top);
 		_mm512_storeu_ps(op->factor + m, factor);
@@ -333,8 +336,8 @@ static ALWAYS_INLINE void mix_pair(const int *p, __m512i a, __m512i b, const __m
 }
 
 /* @n_z vectors of 32 columns from @d on, of @n queries from @first on. */
-static ALWAYS_INLINE void mix_tile(const struct ds_attend *op, const __m512i *order, size_t d, unsigned n_z, size_t first,
-				   unsigned n)
+static ALWAYS_INLINE void mix_tile(const struct ds_attend *op, const __m512i *order, size_t d, unsigned n_z,
+				   size_t first, unsigned n)
 {
 	const int *p = (const int *)op->scores + first;
 	size_t offset = op->value_offset + d * 2, t = 0;
@@ -361,7 +364,8 @@ static ALWAYS_INLINE void mix_tile(const struct ds_attend *op, const __m512i *or
 		UNROLL
 		for (unsigned z = 0; z < n_z; z++)
 			mix_pair(p, _mm512_loadu_si512(a + z * 64),
-				 is_pair ? _mm512_loadu_si512(b + z * 64) : _mm512_setzero_si512(), order, z, n_z, n, sum);
+				 is_pair ? _mm512_loadu_si512(b + z * 64) : _mm512_setzero_si512(), order, z, n_z, n,
+				 sum);
 	}
 	UNROLL
 	for (unsigned i = 0; i < n; i++) {

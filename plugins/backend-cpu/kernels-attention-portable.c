@@ -56,5 +56,6 @@ static void mix(const struct ds_attend *op)
 
 void ds_attention_init_portable(struct ds_kernels *k)
 {
-	k->attend = k->attend_few = (struct ds_attend_kernels){.lanes = 8, .scores = scores, .weigh = weigh, .mix = mix};
+	k->attend = k->attend_few =
+		(struct ds_attend_kernels){.lanes = 8, .scores = scores, .weigh = weigh, .mix = mix};
 }

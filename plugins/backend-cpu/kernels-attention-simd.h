@@ -2,9 +2,9 @@
  * kernels-simd.h by the file of each instruction set. */
 
 enum {
-	SCORE_KEYS = 8,			   /* most keys in a tile of scores */
-	MANY_KEYS = LANES < 16 ? 4 : 8,	   /* with two vectors of queries, as registers allow */
-	MIX_QUERIES = LANES < 16 ? 4 : 8,  /* in a tile of mix */
+	SCORE_KEYS = 8,                   /* most keys in a tile of scores */
+	MANY_KEYS = LANES < 16 ? 4 : 8,   /* with two vectors of queries, as registers allow */
+	MIX_QUERIES = LANES < 16 ? 4 : 8, /* in a tile of mix */
 };
 
 /* The scores of @n_t positions from @t on with @n_m vectors of queries from @m on, sums in registers. */
@@ -104,7 +104,8 @@ static ALWAYS_INLINE void attend_mix_tile(const struct ds_attend *op, size_t d, 
 
 		UNROLL
 		for (unsigned v = 0; v < n_vecs; v++)
-			c[v] = load_weights(op->values[t] + op->value_offset, d + v * LANES, whole, width, DS_DTYPE_F32);
+			c[v] = load_weights(op->values[t] + op->value_offset, d + v * LANES, whole, width,
+					    DS_DTYPE_F32);
 		UNROLL
 		for (unsigned i = 0; i < n; i++) {
 			vec weight = vec_set(p[i]);

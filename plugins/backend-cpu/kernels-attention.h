@@ -9,15 +9,16 @@
 #include <deepseekd/model.h>
 
 enum {
-	DS_ATTEND_TILE = 64,	/* positions, an even number */
+	DS_ATTEND_TILE = 64,    /* positions, an even number */
 	DS_ATTEND_QUERIES = 48, /* a multiple of every set's lanes */
-	DS_ATTEND_FEW = 8,	/* so many queries are worth a set with shorter vectors */
+	DS_ATTEND_Q8_COLS = 4096,
+	DS_ATTEND_FEW = 8, /* so many queries are worth a set with shorter vectors */
 };
 
 struct ds_attend {
 	unsigned n_positions; /* 1 to DS_ATTEND_TILE */
 	unsigned n_queries;   /* 1 to DS_ATTEND_QUERIES */
-	unsigned n;	      /* queries with their padding: a multiple of the set's lanes */
+	unsigned n;           /* queries with their padding: a multiple of the set's lanes */
 	size_t key_cols, value_cols;
 	/* [2 * DS_ATTEND_TILE]: where the rows of this tile start, and from DS_ATTEND_TILE on what to ask memory for
 	 * meanwhile: those of the next tile. */
@@ -26,15 +27,23 @@ struct ds_attend {
 	/* (key_cols, n) float32 times the scale. Of BF16 (key_cols / 2, n) pairs of neighbours, but of few queries
 	 * (n, ds_attend_few_pitch(key_cols)), zeros behind each. */
 	const void *q;
-	float *scores;	    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
-	float *top, *sum;   /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
-	float *factor;	    /* [n]: by which weigh() found that what was summed before shrinks */
-	float *const *y;    /* [n_queries]: value_cols values each */
+	float *scores;    /* (DS_ATTEND_TILE, n): scores, then weights; the mixing kernels may change them */
+	void *room;       /* ds_attend_q8_room() bytes for scores_q8_0(), and what it leaves there for mix_q8_0() */
+	float *top, *sum; /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
+	float *factor;    /* [n]: by which weigh() found that what was summed before shrinks */
+	float *const *y;  /* [n_queries]: value_cols values each */
 };
 
 static inline size_t ds_attend_few_pitch(size_t key_cols)
 {
 	return (key_cols + 31) / 32 * 32;
+}
+
+static inline size_t ds_attend_q8_room(size_t key_cols, size_t value_cols)
+{
+	/* bytes and scales; weights of eight blocks of columns */
+	return DS_ATTEND_TILE *
+	       ((key_cols + value_cols) + ((key_cols + value_cols) / 32 + 16) * sizeof(float) + 8 * DS_ATTEND_QUERIES);
 }
 
 /* y = y * factor + weights * values is what a mixing kernel does. */
@@ -47,4 +56,9 @@ struct ds_attend_kernels {
 	void (*scores_bf16)(const struct ds_attend *op);
 	void (*weigh_bf16)(const struct ds_attend *op); /* to whatever weights mix_bf16 takes */
 	void (*mix_bf16)(const struct ds_attend *op);
+	/* Rows of Q8_0 of at most DS_ATTEND_Q8_COLS columns, after which weigh() is the same; NULL: rows are widened
+	 * first. pack_q8_0() makes @row, times the scale, query @i of @n of what op->q is then. */
+	void (*pack_q8_0)(void *q, const float *row, size_t cols, size_t i, size_t n);
+	void (*scores_q8_0)(const struct ds_attend *op);
+	void (*mix_q8_0)(const struct ds_attend *op);
 };

@@ -96,8 +96,10 @@ void ds_kernels_init(struct ds_kernels *k, enum ds_isa isa)
 		ds_tiles_init_avx2_vnni(&k->tiles);
 	if (isa >= DS_ISA_AVX512)
 		ds_kernels_init_avx512(k);
-	if (isa >= DS_ISA_AVX512_VNNI)
+	if (isa >= DS_ISA_AVX512_VNNI) {
 		ds_tiles_init_avx512_vnni(&k->tiles);
+		ds_attention_init_avx512vnni(k);
+	}
 	if (isa >= DS_ISA_AVX512_BF16) {
 		ds_tiles_init_avx512_bf16(&k->tiles);
 		ds_attention_init_avx512bf16(k);

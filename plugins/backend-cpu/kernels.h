@@ -50,8 +50,8 @@ struct ds_kernels {
 
 	void (*matvec[DS_KERNEL_DTYPES])(const struct ds_matvec *op);
 	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op); /* float types, as narrow: those of a cache */
-	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow, of what a cache may be stored in, rounds to
-	 * nearest even. */
+	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow, of what a cache may be
+	 * stored in, rounds to nearest even. */
 	void (*widen[DS_KERNEL_DTYPES])(float *y, const void *x, size_t n);
 	void (*narrow[DS_KERNEL_DTYPES])(void *y, const float *x, size_t n);
 
@@ -103,4 +103,5 @@ void ds_attention_init_portable(struct ds_kernels *k); /* called by that, too */
 void ds_kernels_init_neon(struct ds_kernels *k);
 void ds_kernels_init_avx2(struct ds_kernels *k);
 void ds_kernels_init_avx512(struct ds_kernels *k);
+void ds_attention_init_avx512vnni(struct ds_kernels *k); /* what needs AVX512-VNNI besides */
 void ds_attention_init_avx512bf16(struct ds_kernels *k); /* what needs AVX512-BF16 besides */

@@ -54,7 +54,8 @@ noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu
 plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
 plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
-plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c
+plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c \
+	plugins/backend-cpu/kernels-attention-vnni.c
 plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
 plugins_backend_cpu_libavx512_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c

@@ -57,10 +57,10 @@ static void attend(struct run *r, uint32_t layer)
 		ops->attention(r->self, &(struct ds_attention){r->y, r->q, &r->keys[layer], &r->values[layer], &r->rows,
 							       s->n_heads, s->n_kv_heads, s->head_dim, 0.09f});
 	else
-		ops->latent_attention(r->self, &(struct ds_latent_attention){
-						       r->y, r->q, r->q + (size_t)r->rows.n * s->n_heads * LORA,
-						       s->n_heads * ROPE, ROPE, &r->keys[layer], &r->rows, s->n_heads,
-						       LORA, ROPE, 0.07f});
+		ops->latent_attention(
+			r->self, &(struct ds_latent_attention){r->y, r->q, r->q + (size_t)r->rows.n * s->n_heads * LORA,
+							       s->n_heads * ROPE, ROPE, &r->keys[layer], &r->rows,
+							       s->n_heads, LORA, ROPE, 0.07f});
 }
 
 static int by_value(const void *a, const void *b)

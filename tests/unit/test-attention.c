@@ -1,8 +1,10 @@
-/* test-attention.c - attention over the paged cache with every instruction set this CPU has, every type of cache and every
- * mixture of rows, against the plainest code in double precision.
+/* test-attention.c - attention over the paged cache with every instruction set this CPU has, every type of cache and
+ * every mixture of rows, against the plainest code in double precision.
  *
  * What may differ follows from what is rounded. If each score is wrong by e at most, each weight is by a factor within
- * exp(+-2e), and if it is then rounded by a part of w, a sum of values is wrong by (exp(2e) - 1 + w) sum_t p_t |v_t|. */
+ * exp(+-2e), and if it is then rounded by a part of w, a sum of values is wrong by (exp(2e) - 1 + w) sum_t p_t |v_t|.
+ * Weights of 8 bits are rounded to 1 / 254 of the largest of a tile, what is taken from one being given to the next: by
+ * half a step times the sum of |v_t - v_(t + 1)| at most. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -164,8 +166,8 @@ static void attend(void *self, const struct scene *s)
 	const struct shape *h = &s->shape;
 
 	if (h->n_groups > 0)
-		ops->attention(self, &(struct ds_attention){s->y, s->q, &s->keys.kv, &s->values.kv, &s->rows, h->n_heads,
-							    h->n_groups, h->dim, s->scale});
+		ops->attention(self, &(struct ds_attention){s->y, s->q, &s->keys.kv, &s->values.kv, &s->rows,
+							    h->n_heads, h->n_groups, h->dim, s->scale});
 	else
 		ops->latent_attention(self, &(struct ds_latent_attention){s->y, s->q, s->q_rope, h->n_heads * h->rope,
 									  h->rope, &s->keys.kv, &s->rows, h->n_heads,
@@ -184,7 +186,8 @@ static const float *cached(const struct scene *s, const struct cache *c, uint32_
 {
 	size_t slot = (size_t)s->tables[row][t / c->kv.page_tokens] * c->kv.page_tokens + t % c->kv.page_tokens;
 
-	return c->wide + slot * c->kv.width + (s->shape.n_groups ? head / (s->shape.n_heads / s->shape.n_groups) : 0) * s->shape.dim;
+	return c->wide + slot * c->kv.width +
+	       (s->shape.n_groups ? head / (s->shape.n_heads / s->shape.n_groups) : 0) * s->shape.dim;
 }
 
 /* By which part numbers of a query and weights may be rounded. */
@@ -193,20 +196,54 @@ static double rounding(enum ds_dtype dtype)
 	return dtype == DS_DTYPE_BF16 ? 0x1p-8 : 0;
 }
 
+static double largest_of(const float *x, size_t n)
+{
+	double largest = 0;
+
+	for (size_t i = 0; i < n; i++)
+		largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
+	return largest;
+}
+
 /* The score of position @t, and in *@e by how much it may be off. */
 static double score(const struct scene *s, uint32_t row, uint32_t head, uint32_t t, double *e)
 {
 	const float *k = cached(s, &s->keys, row, head, t), *parts[] = {s->q, s->q_rope};
 	size_t widths[] = {s->shape.dim, s->shape.rope}, query = (size_t)row * s->shape.n_heads + head;
-	double sum = 0, size = 0;
+	double sum = 0, size = 0, steps = 0, largest = 0;
 
 	for (size_t p = 0; p < 2; p++)
 		for (size_t i = 0; i < widths[p]; i++, k++) {
-			sum += (double)parts[p][query * widths[p] + i] * *k;
-			size += fabs((double)parts[p][query * widths[p] + i] * *k);
+			const float *q = parts[p] + query * widths[p] + i;
+
+			sum += (double)*q * *k;
+			size += fabs((double)*q * *k);
+			if (i % 32 == 0)
+				largest = s->keys.kv.dtype == DS_DTYPE_Q8_0 ? largest_of(q, 32) : 0;
+			steps += largest / 254 * fabs(*k);
 		}
-	*e = fmax(*e, s->scale * size * (rounding(s->keys.kv.dtype) + (double)(widths[0] + widths[1] + 3) * FLT_EPSILON));
+	*e = fmax(*e, s->scale * steps +
+			      s->scale * size *
+				      (rounding(s->keys.kv.dtype) + (double)(widths[0] + widths[1] + 3) * FLT_EPSILON));
 	return s->scale * sum;
+}
+
+/* By how much weights of 8 bits may be off in the block of columns from @d on, times the sum of all weights @p of @n
+ * positions. */
+static double weight_steps(const struct scene *s, uint32_t row, uint32_t head, uint32_t d, const double *p, uint32_t n)
+{
+	double sum = 0;
+
+	for (uint32_t tile = 0; s->keys.kv.dtype == DS_DTYPE_Q8_0 && tile < n; tile += DS_ATTEND_TILE) {
+		double p_top = 0, v_top = 0;
+
+		for (uint32_t t = tile; t < n && t < tile + DS_ATTEND_TILE; t++) {
+			p_top = fmax(p_top, p[t]);
+			v_top = fmax(v_top, largest_of(cached(s, &s->values, row, head, t) + d, 32));
+		}
+		sum += DS_ATTEND_TILE * 0.5 / 254 * p_top * 2 * v_top * 1.01; /* a block has a number of 126 at least */
+	}
+	return sum;
 }
 
 static void check_query(const struct scene *s, uint32_t row, uint32_t head)
@@ -214,7 +251,7 @@ static void check_query(const struct scene *s, uint32_t row, uint32_t head)
 	uint32_t n = s->positions[row] + 1, dim = s->shape.dim;
 	const float *y = s->y + ((size_t)row * s->shape.n_heads + head) * dim;
 	double *p = malloc(n * sizeof(*p)), *want = calloc(2 * dim, sizeof(*want)), *size = want + dim;
-	double top = -INFINITY, sum = 0, e = 0, part;
+	double top = -INFINITY, sum = 0, e = 0, part, steps = 0;
 
 	for (uint32_t t = 0; t < n; t++) {
 		p[t] = score(s, row, head, t, &e);
@@ -231,11 +268,16 @@ static void check_query(const struct scene *s, uint32_t row, uint32_t head)
 		}
 	}
 	part = exp(2 * e) - 1 + rounding(s->keys.kv.dtype) + (n + 10) * FLT_EPSILON;
-	for (uint32_t d = 0; d < dim; d++)
-		if (!(fabs(y[d] - want[d]) <= part * size[d]))
-			fail_msg("%u heads, %u groups of %u + %u, type %d: row %u at %u, head %u, column %u: %.9g instead of %.9g "
-				 "+- %.2g", s->shape.n_heads, s->shape.n_groups, dim, s->shape.rope, s->keys.kv.dtype, row, n - 1,
-				 head, d, y[d], want[d], part * size[d]);
+	for (uint32_t d = 0; d < dim; d++) {
+		if (d % 32 == 0)
+			steps = weight_steps(s, row, head, d, p, n) / sum;
+		if (!(fabs(y[d] - want[d]) <= part * size[d] + steps))
+			fail_msg("%u heads, %u groups of %u + %u, type %d: row %u at %u, head %u, column %u: %.9g "
+				 "instead of %.9g "
+				 "+- %.2g",
+				 s->shape.n_heads, s->shape.n_groups, dim, s->shape.rope, s->keys.kv.dtype, row, n - 1,
+				 head, d, y[d], want[d], part * size[d] + steps);
+	}
 	free(p);
 	free(want);
 }
@@ -256,8 +298,9 @@ static void check_scene(void *self, struct shape shape, enum ds_dtype dtype, con
 
 /* Those of published models, fewer heads; what no vector fits; more heads that share than are taken at once. */
 static const struct shape shapes[] = {
-	{6, 1, 128, 0}, {12, 2, 128, 0}, {8, 2, 64, 0}, {5, 5, 96, 0}, {14, 2, 32, 0}, {7, 1, 37, 0}, {50, 1, 64, 0},
-	{16, 0, 512, 64}, {9, 0, 64, 32}, {5, 0, 33, 7}, {50, 0, 128, 2}, {1, 0, 96, 10}, {3, 0, 32, 1},
+	{6, 1, 128, 0},  {12, 2, 128, 0}, {8, 2, 64, 0},    {5, 5, 96, 0},  {14, 2, 32, 0},
+	{7, 1, 37, 0},   {50, 1, 64, 0},  {16, 0, 512, 64}, {9, 0, 64, 32}, {5, 0, 33, 7},
+	{50, 0, 128, 2}, {1, 0, 96, 10},  {3, 0, 32, 1},
 };
 
 static void one_row_sees_each_position_before_it(void **state)
@@ -284,7 +327,8 @@ static void rows_of_a_prompt_see_no_later_position(void **state)
 
 		for (size_t i = 0; i < DS_ARRAY_SIZE(shapes); i++)
 			for (size_t j = 0; j < DS_ARRAY_SIZE(texts); j++)
-				check_scene(self, shapes[i], dtype_for(shapes[i], i + j + n_members), &texts[j], 1, i % 2 ? 16 : 100);
+				check_scene(self, shapes[i], dtype_for(shapes[i], i + j + n_members), &texts[j], 1,
+					    i % 2 ? 16 : 100);
 		ops->close(self);
 	}
 }
@@ -296,7 +340,8 @@ static void rows_of_many_texts_see_their_own(void **state)
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(shapes); i++)
 		for (size_t n = 2; n <= DS_ARRAY_SIZE(texts); n++)
-			check_scene(self, shapes[i], dtype_for(shapes[i], i + n), texts + DS_ARRAY_SIZE(texts) - n, n, 16);
+			check_scene(self, shapes[i], dtype_for(shapes[i], i + n), texts + DS_ARRAY_SIZE(texts) - n, n,
+				    16);
 	ops->close(self);
 }
 
@@ -327,7 +372,9 @@ static void a_score_far_above_the_rest_takes_all(void **state)
 			if (scores[at] - second < 2 * e + 100)
 				continue; /* rounding may decide which */
 			best = cached(&s, &s.values, 0, head, at);
-			assert_memory_equal(s.y + head * shape.dim, best, shape.dim * sizeof(*best));
+			for (uint32_t d = 0; d < shape.dim; d++)
+				assert_true(fabsf(s.y[head * shape.dim + d] - best[d]) <=
+					    (dtypes[i / 2] == DS_DTYPE_Q8_0 ? 1.01f / 127 : 0));
 		}
 		free_scene(&s);
 	}
@@ -370,6 +417,86 @@ static void the_longest_rows_fit(void **state)
 	ops->close(self);
 }
 
+enum { MOST_COLS = 576, MOST_BLOCKS = MOST_COLS / 32 };
+
+/* Rows of small integers whose scales are 1. */
+static void fill_blocks(struct ds_block_q8_0 *blocks, size_t n)
+{
+	for (size_t b = 0; b < n; b++) {
+		blocks[b].d = 0x3c00;
+		for (size_t i = 0; i < 32; i++)
+			blocks[b].qs[i] = (int8_t)(draw_bits() % 255 - 127);
+	}
+}
+
+static void check_bytes(const struct ds_attend_kernels *kernels, unsigned n_queries, unsigned n_positions,
+			size_t key_cols, size_t value_cols)
+{
+	static struct ds_block_q8_0 blocks[DS_ATTEND_TILE][MOST_BLOCKS];
+	static float query[DS_ATTEND_QUERIES][MOST_COLS], sums[DS_ATTEND_QUERIES][MOST_COLS + 1];
+	static float scores[DS_ATTEND_TILE * DS_ATTEND_QUERIES], ones[DS_ATTEND_QUERIES],
+		q[DS_ATTEND_QUERIES * MOST_COLS];
+	const char *rows[2 * DS_ATTEND_TILE];
+	float *y[DS_ATTEND_QUERIES], weights[DS_ATTEND_TILE][DS_ATTEND_QUERIES];
+	void *room = malloc(ds_attend_q8_room(key_cols, value_cols));
+	unsigned n = (n_queries + kernels->lanes - 1) / kernels->lanes * kernels->lanes;
+	struct ds_attend op = {n_positions, n_queries, n,      key_cols, value_cols, rows, rows, 0,
+			       0,           q,         scores, room,     NULL,       NULL, ones, y};
+
+	memset(q, 0, sizeof(q));
+	for (unsigned t = 0; t < 2 * DS_ATTEND_TILE; t++)
+		rows[t] = (const char *)blocks[t % DS_ATTEND_TILE];
+	fill_blocks(blocks[0], DS_ATTEND_TILE * MOST_BLOCKS);
+	for (unsigned i = 0; i < n_queries; i++) {
+		for (size_t d = 0; d < key_cols; d++) /* the largest of each block is 127, so that nothing is rounded */
+			query[i][d] = d % 32 ? (float)(draw_bits() % 255) - 127 : 127;
+		kernels->pack_q8_0(q, query[i], key_cols, i, n);
+		y[i] = sums[i];
+		ones[i] = 1;
+		for (size_t d = 0; d <= value_cols; d++)
+			sums[i][d] = GUARD;
+	}
+	kernels->scores_q8_0(&op);
+	for (unsigned t = 0; t < n_positions; t++)
+		for (unsigned i = 0; i < n_queries; i++) {
+			double want = 0;
+
+			for (size_t d = 0; d < key_cols; d++)
+				want += (double)query[i][d] * blocks[t][d / 32].qs[d % 32];
+			assert_float_equal(scores[t * n + i], want, 0);
+			/* the largest weight is 254 and all are whole, so that nothing is rounded */
+			scores[t * n + i] = weights[t][i] = t ? (float)(draw_bits() % 255) : 254;
+		}
+	kernels->mix_q8_0(&op);
+	for (unsigned i = 0; i < n_queries; i++) {
+		for (size_t d = 0; d < value_cols; d++) {
+			double want = GUARD;
+
+			for (unsigned t = 0; t < n_positions; t++)
+				want += (double)weights[t][i] * blocks[t][d / 32].qs[d % 32];
+			assert_float_equal(sums[i][d], want, 0);
+		}
+		assert_float_equal(sums[i][value_cols], GUARD, 0);
+	}
+	free(room);
+}
+
+static void whole_numbers_of_8_bits_are_multiplied_exactly(void **state)
+{
+	static const unsigned positions[] = {1, 2, 3, 4, 5, 15, 31, 63, 64};
+	static const size_t cols[][2] = {{32, 32}, {64, 64}, {128, 128}, {160, 96}, {576, 512}, {416, 416}};
+	struct ds_kernels k;
+
+	seed = 1;
+	ds_kernels_init(&k, *(const enum ds_isa *)*state);
+	if (!k.attend.scores_q8_0)
+		skip();
+	for (size_t c = 0; c < DS_ARRAY_SIZE(cols); c++)
+		for (size_t p = 0; p < DS_ARRAY_SIZE(positions); p++)
+			for (unsigned n = 1 + (p + c) % 3; n <= DS_ATTEND_QUERIES; n += 5)
+				check_bytes(&k.attend, n, positions[p], cols[c][0], cols[c][1]);
+}
+
 int main(void)
 {
 	int failed = 0;
@@ -385,6 +512,7 @@ int main(void)
 			cmocka_unit_test_prestate(a_score_far_above_the_rest_takes_all, &isa),
 			cmocka_unit_test_prestate(a_query_without_numbers_spoils_no_other, &isa),
 			cmocka_unit_test_prestate(the_longest_rows_fit, &isa),
+			cmocka_unit_test_prestate(whole_numbers_of_8_bits_are_multiplied_exactly, &isa),
 		};
 
 		print_message("[ %s ]\n", ds_isa_name(isa));
