@@ -1,4 +1,4 @@
-/* fill.c - a few MiB of whole blocks at a time, by as many threads as there are CPUs: while one waits for its file, others
+/* fill.c - about a MiB of whole blocks at a time, by as many threads as there are CPUs: while one waits for its file, others
  * convert, pack and write. All they share is who does what, under one lock. */
 #include "fill.h"
 #include "source.h"
