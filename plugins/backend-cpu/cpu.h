@@ -11,15 +11,15 @@
 #include "team.h"
 
 enum {
-	/* A panel of weights that a member widens to float32 for sgemm, and how many rows of activations it gathers. */
-	DS_PANEL_ROWS = 512,
-	DS_PANEL_COLS = 512, /* whole blocks of every type */
-	DS_PANEL_BATCH = 256,
+	/* A part of the weights that a member widens to float32 for sgemm, and how many rows of activations it gathers. */
+	DS_GEMM_ROWS = 512,
+	DS_GEMM_COLS = 512, /* whole blocks of every type */
+	DS_GEMM_BATCH = 256,
 	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
 	DS_PAIRS = 4096,
 	DS_CODES = 16 << 20, /* 512 rows of 16384 columns */
 	/* What one member may use within an operation, in floats: all three parts of a product at their largest. */
-	DS_SCRATCH = DS_PANEL_ROWS * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_COLS + DS_PANEL_BATCH * DS_PANEL_ROWS,
+	DS_SCRATCH = DS_GEMM_ROWS * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_ROWS,
 };
 
 struct ds_cpu {
@@ -99,7 +99,10 @@ static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t ind
 	return (const char *)w->data + index * w->rows * ds_row_size(w->dtype, w->cols);
 }
 
-/* tiles.c: does the product of @w with @n rows go by tiles? Then its codes are made first, tile by tile of
+/* tiles.c: how weights of @dtype are multiplied in fast precision; DS_TILE_NONE: in float32. */
+enum ds_tile_kind ds_tiles_kind(enum ds_dtype dtype);
+
+/* Does the product of @w with @n rows go by tiles? Then its codes are made first, tile by tile of
  * ds_tiles_count(), and rows @first to @last - 1 (@first a multiple of DS_TILE_PANELS panels) computed from them. */
 bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n);
 size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n);

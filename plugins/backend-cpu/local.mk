@@ -37,45 +37,59 @@ plugins_backend_cpu_libbackend_cpu_a_CFLAGS = $(plugin_cflags)
 
 backend_cpu_libraries = plugins/backend-cpu/libbackend-cpu.a
 
+# A library an instruction set: kernels, tiles, attention, and the loop that shows what its units can do at most.
 if X86_64
-avx512_cflags = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
-noinst_LIBRARIES += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a
-plugins_backend_cpu_libkernels_avx2_a_SOURCES = \
+avx2_cflags = -mavx2 -mfma -mf16c
+avx512_cflags = $(avx2_cflags) -mavx512f -mavx512bw -mavx512dq -mavx512vl
+noinst_LIBRARIES += plugins/backend-cpu/libavx2.a
+plugins_backend_cpu_libavx2_a_SOURCES = \
 	plugins/backend-cpu/kernels-avx2.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h \
-	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h
-plugins_backend_cpu_libkernels_avx2_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libkernels_avx2_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c
-plugins_backend_cpu_libkernels_avx512_a_SOURCES = \
-	plugins/backend-cpu/kernels-avx512.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h
-plugins_backend_cpu_libkernels_avx512_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libkernels_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
-noinst_LIBRARIES += plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a \
-	plugins/backend-cpu/libavx512-bf16.a
-plugins_backend_cpu_libtiles_avx2_vnni_a_SOURCES = plugins/backend-cpu/tiles-avx2-vnni.c
-plugins_backend_cpu_libtiles_avx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libtiles_avx2_vnni_a_CFLAGS = $(plugin_cflags) -mavx2 -mfma -mf16c -mavxvnni
-plugins_backend_cpu_libtiles_avx512_a_SOURCES = plugins/backend-cpu/tiles-avx512.c \
-	plugins/backend-cpu/kernels-attention-vnni.c
-plugins_backend_cpu_libtiles_avx512_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libtiles_avx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
-plugins_backend_cpu_libavx512_bf16_a_SOURCES = plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c
+	plugins/backend-cpu/tiles-avx2.c plugins/backend-cpu/tiles-avx2.h plugins/backend-cpu/peak-avx2.c
+plugins_backend_cpu_libavx2_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx2_a_CFLAGS = $(plugin_cflags) $(avx2_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libavx2.a
+noinst_LIBRARIES += plugins/backend-cpu/libavx2-vnni.a
+plugins_backend_cpu_libavx2_vnni_a_SOURCES = \
+	plugins/backend-cpu/tiles-avx2-vnni.c plugins/backend-cpu/peak-avxvnni.c
+plugins_backend_cpu_libavx2_vnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx2_vnni_a_CFLAGS = $(plugin_cflags) $(avx2_cflags) -mavxvnni
+backend_cpu_libraries += plugins/backend-cpu/libavx2-vnni.a
+noinst_LIBRARIES += plugins/backend-cpu/libavx512.a
+plugins_backend_cpu_libavx512_a_SOURCES = \
+	plugins/backend-cpu/kernels-avx512.c $(kernels_simd_headers) plugins/backend-cpu/kernels-x86.h \
+	plugins/backend-cpu/peak-avx512.c
+plugins_backend_cpu_libavx512_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx512_a_CFLAGS = $(plugin_cflags) $(avx512_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libavx512.a
+noinst_LIBRARIES += plugins/backend-cpu/libavx512-vnni.a
+plugins_backend_cpu_libavx512_vnni_a_SOURCES = \
+	plugins/backend-cpu/tiles-avx512.c plugins/backend-cpu/kernels-attention-vnni.c \
+	plugins/backend-cpu/peak-avx512vnni.c
+plugins_backend_cpu_libavx512_vnni_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libavx512_vnni_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512vnni
+backend_cpu_libraries += plugins/backend-cpu/libavx512-vnni.a
+noinst_LIBRARIES += plugins/backend-cpu/libavx512-bf16.a
+plugins_backend_cpu_libavx512_bf16_a_SOURCES = \
+	plugins/backend-cpu/tiles-bf16.c plugins/backend-cpu/kernels-attention-bf16.c \
+	plugins/backend-cpu/peak-avx512bf16.c
 plugins_backend_cpu_libavx512_bf16_a_CPPFLAGS = $(plugin_cppflags)
 plugins_backend_cpu_libavx512_bf16_a_CFLAGS = $(plugin_cflags) $(avx512_cflags) -mavx512bf16
-backend_cpu_libraries += plugins/backend-cpu/libkernels-avx2.a plugins/backend-cpu/libkernels-avx512.a \
-	plugins/backend-cpu/libtiles-avx2-vnni.a plugins/backend-cpu/libtiles-avx512.a plugins/backend-cpu/libavx512-bf16.a
+backend_cpu_libraries += plugins/backend-cpu/libavx512-bf16.a
 endif
-include plugins/backend-cpu/peak.mk
 
 if AARCH64
-noinst_LIBRARIES += plugins/backend-cpu/libkernels-neon.a
-plugins_backend_cpu_libkernels_neon_a_SOURCES = $(backend_cpu_neon)
-plugins_backend_cpu_libkernels_neon_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libkernels_neon_a_CFLAGS = $(plugin_cflags)
-noinst_LIBRARIES += plugins/backend-cpu/libtiles-neon-dotprod.a
-plugins_backend_cpu_libtiles_neon_dotprod_a_SOURCES = $(backend_cpu_dotprod)
-plugins_backend_cpu_libtiles_neon_dotprod_a_CPPFLAGS = $(plugin_cppflags)
-plugins_backend_cpu_libtiles_neon_dotprod_a_CFLAGS = $(plugin_cflags) $(dotprod_cflags)
-backend_cpu_libraries += plugins/backend-cpu/libkernels-neon.a plugins/backend-cpu/libtiles-neon-dotprod.a
+noinst_LIBRARIES += plugins/backend-cpu/libneon.a
+plugins_backend_cpu_libneon_a_SOURCES = \
+	$(backend_cpu_neon) plugins/backend-cpu/peak-neon.c
+plugins_backend_cpu_libneon_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libneon_a_CFLAGS = $(plugin_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libneon.a
+noinst_LIBRARIES += plugins/backend-cpu/libneon-dotprod.a
+plugins_backend_cpu_libneon_dotprod_a_SOURCES = \
+	$(backend_cpu_dotprod) plugins/backend-cpu/peak-neondot.c
+plugins_backend_cpu_libneon_dotprod_a_CPPFLAGS = $(plugin_cppflags)
+plugins_backend_cpu_libneon_dotprod_a_CFLAGS = $(plugin_cflags) $(dotprod_cflags)
+backend_cpu_libraries += plugins/backend-cpu/libneon-dotprod.a
 endif
 
 plugin_PROGRAMS += backend-cpu.so

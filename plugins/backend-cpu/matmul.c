@@ -1,7 +1,7 @@
 /* matmul.c - rows of weights times rows of activations, the same for plain matrices, heads and experts.
  *
  * Few rows (decoding) are bound by reading the weights: the matvec kernels widen each weight once and use it for up to
- * DS_KERNEL_ROWS rows. Many rows (prefill) are bound by arithmetic: a member widens a panel of weights into its scratch
+ * DS_KERNEL_ROWS rows. Many rows (prefill) are bound by arithmetic: a member widens a part of the weights into its scratch
  * and calls sgemm on it; OpenBLAS has one thread, the team is ours. */
 #include "cpu.h"
 
@@ -43,44 +43,44 @@ static void gemm(float *c, size_t c_stride, const float *a, size_t a_stride, con
 		    (blasint)a_stride, b, (blasint)b_stride, add ? 1 : 0, c, (blasint)c_stride);
 }
 
-/* The part of the weights (rows @first.., columns @col..) as float32: in place, or widened into @panel. */
-static const float *weight_panel(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows,
-				 size_t col, size_t n_cols, float *panel, size_t *stride)
+/* The part of the weights (rows @first.., columns @col..) as float32: in place, or widened into @room. */
+static const float *weight_part(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows,
+				 size_t col, size_t n_cols, float *room, size_t *stride)
 {
 	if (p->dtype == DS_DTYPE_F32) {
 		*stride = p->cols;
 		return ds_product_w(p, first, col);
 	}
 	for (size_t r = 0; r < n_rows; r++)
-		cpu->kernels.widen[p->dtype](panel + r * n_cols, ds_product_w(p, first + r, col), n_cols);
+		cpu->kernels.widen[p->dtype](room + r * n_cols, ds_product_w(p, first + r, col), n_cols);
 	*stride = n_cols;
-	return panel;
+	return room;
 }
 
 /* Activations that lie at regular distances are used where they are. */
 static void many_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows, float *scratch)
 {
-	for (size_t col = 0; col < p->cols; col += DS_PANEL_COLS) {
-		size_t n_cols = p->cols - col < DS_PANEL_COLS ? p->cols - col : DS_PANEL_COLS, stride;
-		const float *w = weight_panel(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
+	for (size_t col = 0; col < p->cols; col += DS_GEMM_COLS) {
+		size_t n_cols = p->cols - col < DS_GEMM_COLS ? p->cols - col : DS_GEMM_COLS, stride;
+		const float *w = weight_part(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
 
 		gemm(p->y + first, p->y_stride, p->x + col, p->x_stride, w, stride, p->n, n_rows, n_cols,
 		     p->add || col > 0);
 	}
 }
 
-/* The rows that chose an expert are anywhere: they are gathered a panel at a time, and the results scattered. */
+/* The rows that chose an expert are anywhere: they are gathered a part at a time, and the results scattered. */
 static void many_pairs(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t n_rows,
 		       float *scratch)
 {
-	float *x = scratch + DS_PANEL_ROWS * DS_PANEL_COLS, *y = x + DS_PANEL_BATCH * DS_PANEL_COLS;
+	float *x = scratch + DS_GEMM_ROWS * DS_GEMM_COLS, *y = x + DS_GEMM_BATCH * DS_GEMM_COLS;
 
-	for (size_t done = 0; done < p->n; done += DS_PANEL_BATCH) {
-		size_t m = p->n - done < DS_PANEL_BATCH ? p->n - done : DS_PANEL_BATCH;
+	for (size_t done = 0; done < p->n; done += DS_GEMM_BATCH) {
+		size_t m = p->n - done < DS_GEMM_BATCH ? p->n - done : DS_GEMM_BATCH;
 
-		for (size_t col = 0; col < p->cols; col += DS_PANEL_COLS) {
-			size_t n_cols = p->cols - col < DS_PANEL_COLS ? p->cols - col : DS_PANEL_COLS, stride;
-			const float *w = weight_panel(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
+		for (size_t col = 0; col < p->cols; col += DS_GEMM_COLS) {
+			size_t n_cols = p->cols - col < DS_GEMM_COLS ? p->cols - col : DS_GEMM_COLS, stride;
+			const float *w = weight_part(cpu, p, first, n_rows, col, n_cols, scratch, &stride);
 
 			for (size_t i = 0; i < m; i++)
 				memcpy(x + i * n_cols, ds_product_x(p, done + i) + col, n_cols * sizeof(*x));
@@ -103,8 +103,8 @@ void ds_product_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		few_rows(cpu, p, first, last);
 		return;
 	}
-	for (; first < last; first += DS_PANEL_ROWS) {
-		size_t n_rows = last - first < DS_PANEL_ROWS ? last - first : DS_PANEL_ROWS;
+	for (; first < last; first += DS_GEMM_ROWS) {
+		size_t n_rows = last - first < DS_GEMM_ROWS ? last - first : DS_GEMM_ROWS;
 
 		if (p->pairs)
 			many_pairs(cpu, p, first, n_rows, scratch);
@@ -117,7 +117,7 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 {
 	size_t row_size = ds_row_size(w->dtype, w->cols) + 1;
 	bool tiles = ds_tiles_take(cpu, w, n), many = !tiles && n >= cpu->kernels.gemm_min;
-	size_t most = many ? DS_PANEL_ROWS : CHUNK_BYTES / row_size;
+	size_t most = many ? DS_GEMM_ROWS : CHUNK_BYTES / row_size;
 	size_t unit = tiles ? DS_TILE_PANELS * DS_PANEL : DS_KERNEL_ROWS; /* kernels take several rows at once */
 	size_t least = many ? GEMM_MIN_ROWS : unit;
 	size_t share = w->rows * n_matrices / (CHUNKS_A_MEMBER * ds_team_size(cpu->team));

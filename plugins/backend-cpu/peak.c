@@ -8,8 +8,6 @@
 #include <time.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
-#elif defined(__aarch64__)
-#include <sys/auxv.h>
 #endif
 
 #include "peak.h"
@@ -117,68 +115,23 @@ enum unit {
 	UNIT_INT8,
 };
 
-static bool has_all(void)
-{
-	return true;
-}
-
-#if defined(__x86_64__)
-static bool has_avx2(void)
-{
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-static bool has_avx512(void)
-{
-	return __builtin_cpu_supports("avx512f");
-}
-
-static bool has_avx512vnni(void)
-{
-	return has_avx512() && __builtin_cpu_supports("avx512vnni");
-}
-
-/* Bit @bit of EAX of CPUID's leaf 7, subleaf 1, for which compilers have no common name. */
-static bool has_leaf_7_1(unsigned bit)
-{
-	unsigned a, b, c, d;
-
-	return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> bit & 1;
-}
-
-static bool has_avxvnni(void)
-{
-	return has_avx2() && has_leaf_7_1(4);
-}
-
-static bool has_avx512bf16(void)
-{
-	return has_avx512() && has_leaf_7_1(5);
-}
-#elif defined(__aarch64__)
-static bool has_dot_products(void)
-{
-	return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
-}
-#endif
-
 static const struct {
 	enum unit unit;
 	const char *name;
-	bool (*has)(void);
+	enum ds_isa isa;
 	const struct ds_peak_loop *loop;
 } loops[] = {
-	{UNIT_F32, "float32", has_all, &ds_peak_f32_portable},
+	{UNIT_F32, "float32", DS_ISA_PORTABLE, &ds_peak_f32_portable},
 #if defined(__x86_64__)
-	{UNIT_F32, "float32", has_avx2, &ds_peak_f32_avx2},
-	{UNIT_F32, "float32", has_avx512, &ds_peak_f32_avx512},
-	{UNIT_BF16, "bf16", has_avx512bf16, &ds_peak_bf16_avx512},
-	{UNIT_INT8, "int8", has_avx2, &ds_peak_int8_avx2},
-	{UNIT_INT8, "int8", has_avxvnni, &ds_peak_int8_avxvnni},
-	{UNIT_INT8, "int8", has_avx512vnni, &ds_peak_int8_avx512},
+	{UNIT_F32, "float32", DS_ISA_AVX2, &ds_peak_f32_avx2},
+	{UNIT_F32, "float32", DS_ISA_AVX512, &ds_peak_f32_avx512},
+	{UNIT_BF16, "bf16", DS_ISA_AVX512_BF16, &ds_peak_bf16_avx512},
+	{UNIT_INT8, "int8", DS_ISA_AVX2, &ds_peak_int8_avx2},
+	{UNIT_INT8, "int8", DS_ISA_AVX2_VNNI, &ds_peak_int8_avxvnni},
+	{UNIT_INT8, "int8", DS_ISA_AVX512_VNNI, &ds_peak_int8_avx512},
 #elif defined(__aarch64__)
-	{UNIT_F32, "float32", has_all, &ds_peak_f32_neon},
-	{UNIT_INT8, "int8", has_dot_products, &ds_peak_int8_neon},
+	{UNIT_F32, "float32", DS_ISA_NEON, &ds_peak_f32_neon},
+	{UNIT_INT8, "int8", DS_ISA_NEON_DOTPROD, &ds_peak_int8_neon},
 #endif
 };
 
@@ -205,12 +158,12 @@ static double measure_loop(struct ds_cpu *cpu, const struct ds_peak_loop *loop)
 	return best;
 }
 
-/* What kernels for @dtype can be made of: the dot products of bytes for blocks of quantised weights, of BF16 for BF16. */
+/* What products with weights of @dtype are made of. */
 static enum unit unit_for(enum ds_dtype dtype, enum ds_precision precision)
 {
-	if (precision == DS_PRECISION_EXACT || dtype == DS_DTYPE_F32 || dtype == DS_DTYPE_F16 || dtype == DS_DTYPE_FP8)
-		return UNIT_F32;
-	return dtype == DS_DTYPE_BF16 ? UNIT_BF16 : UNIT_INT8;
+	enum ds_tile_kind kind = precision == DS_PRECISION_EXACT ? DS_TILE_NONE : ds_tiles_kind(dtype);
+
+	return kind == DS_TILE_NONE ? UNIT_F32 : kind == DS_TILE_BF16 ? UNIT_BF16 : UNIT_INT8;
 }
 
 int ds_cpu_peak(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *out, struct ds_error *err)
@@ -223,7 +176,7 @@ int ds_cpu_peak(void *self, enum ds_dtype dtype, enum ds_precision precision, st
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < DS_ARRAY_SIZE(loops); i++) {
-		double rate = loops[i].unit <= unit && loops[i].has() ? measure_loop(cpu, loops[i].loop) : 0;
+		double rate = loops[i].unit <= unit && ds_isa_has(loops[i].isa) ? measure_loop(cpu, loops[i].loop) : 0;
 
 		if (rate > peak.operations_per_second) {
 			peak.operations_per_second = rate;

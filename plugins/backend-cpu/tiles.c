@@ -26,7 +26,7 @@ struct tile_scratch {
 _Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
 
 /* BF16 and FP8, whose fractions BF16 holds, are multiplied as BF16; of F32 and F16 it would lose too much. */
-static enum ds_tile_kind kind_of(enum ds_dtype dtype)
+enum ds_tile_kind ds_tiles_kind(enum ds_dtype dtype)
 {
 	return dtype == DS_DTYPE_BF16 || dtype == DS_DTYPE_FP8 ? DS_TILE_BF16 : ds_tile_type(dtype).kind;
 }
@@ -36,7 +36,7 @@ bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n
 	if (w->layout == DS_LAYOUT_PANELS)
 		return true;
 	return w->fast && n >= ROWS_MIN && w->cols % DS_TILE_GROUP == 0 &&
-	       cpu->kernels.tiles.product[kind_of(w->dtype)];
+	       cpu->kernels.tiles.product[ds_tiles_kind(w->dtype)];
 }
 
 size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
@@ -59,7 +59,7 @@ void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, siz
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 	struct ds_tile_type type = ds_tile_type(p->dtype);
 
-	type.kind = kind_of(p->dtype);
+	type.kind = ds_tiles_kind(p->dtype);
 	for (size_t t = first; t < last; t++) {
 		size_t row;
 		struct ds_codes codes = codes_of(cpu, p, t, &row);
@@ -126,7 +126,7 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 					     &panel_cols);
 
 		begin = panel_cols == cols ? 0 : col;
-		if (kind_of(p->dtype) == DS_TILE_BF16) {
+		if (ds_tiles_kind(p->dtype) == DS_TILE_BF16) {
 			op->panels[i] = (const char *)panel + begin * DS_PANEL * sizeof(uint16_t);
 			continue;
 		}
@@ -148,7 +148,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		op->codes = codes_of(cpu, p, t, &first);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
-		tiles->product[kind_of(p->dtype)](op);
+		tiles->product[ds_tiles_kind(p->dtype)](op);
 		op->next_step = 0;
 	}
 }

@@ -165,7 +165,7 @@ static void every_pair_meets_the_expert_it_chose(void **state)
 
 		for (size_t i = 0; i < DS_ARRAY_SIZE(row_counts); i++)
 			check_experts(&b, dtypes[i % 3], row_counts[i], 1 + (uint32_t)(i % 3), 4, i % 2);
-		check_experts(&b, DS_DTYPE_BF16, DS_PANEL_BATCH + 50, 2, 2, true);
+		check_experts(&b, DS_DTYPE_BF16, DS_GEMM_BATCH + 50, 2, 2, true);
 		end(&b);
 	}
 }
