@@ -10,13 +10,7 @@
 #include <string.h>
 
 #include "kernels.h"
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-#define ALWAYS_INLINE inline __attribute__((always_inline))
+#include "kernels-inline.h"
 
 enum {
 	FEW_KEYS = 4, /* in a tile of scores of few queries, and of many */

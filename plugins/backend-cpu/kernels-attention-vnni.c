@@ -9,15 +9,9 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "kernels-inline.h"
 
 #include <deepseekd/quants.h>
-
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 enum {
 	BLOCK = 32,

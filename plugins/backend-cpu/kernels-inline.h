@@ -21,5 +21,5 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #endif

@@ -17,12 +17,7 @@ enum {
 };
 
 /* The types whose weights are quantised blocks: what(name, type) for each. */
-#define DS_BLOCK_TYPES(what)                                                                           \
-	what(q4_0, DS_DTYPE_Q4_0) what(q4_1, DS_DTYPE_Q4_1) what(q5_0, DS_DTYPE_Q5_0)                  \
-	what(q5_1, DS_DTYPE_Q5_1) what(q8_0, DS_DTYPE_Q8_0) what(q2_k, DS_DTYPE_Q2_K)                  \
-	what(q3_k, DS_DTYPE_Q3_K) what(q4_k, DS_DTYPE_Q4_K) what(q5_k, DS_DTYPE_Q5_K)                  \
-	what(q6_k, DS_DTYPE_Q6_K) what(iq4_nl, DS_DTYPE_IQ4_NL) what(iq4_xs, DS_DTYPE_IQ4_XS)          \
-	what(mxfp4, DS_DTYPE_MXFP4) what(fp8, DS_DTYPE_FP8)
+#define DS_BLOCK_TYPES(what) DS_TILE_TYPES(what) what(fp8, DS_DTYPE_FP8)
 
 /* y[i][r] = w[r] . x[i] for i < n and r < rows, added to y[i][r] when @add. */
 struct ds_matvec {

@@ -3,14 +3,8 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels-inline.h"
 #include "tiles.h"
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 enum {
 	PANELS = DS_TILE_PANELS,

@@ -1,33 +1,13 @@
 /* tiles-simd.h - the int8 products in terms of a vector of LANES rows.
  *
  * Included once by the file of each instruction set, which defines before it: LANES (a divisor of 16); the types ivec and
- * fvec, LANES 32-bit words and floats; TILE_PANELS and TILE_WIDTH, which its registers hold, and
- * PRODUCT_CASES, every width up to that; SIGNED_OFFSET; and the small
- * functions iv_*() and fv_*() used here and in tiles-unpack.h. iv_dot() adds to every word the products of four unsigned
+ * fvec, LANES 32-bit words and floats; TILE_PANELS and TILE_WIDTH, which its registers hold, and PRODUCT_CASES, every width
+ * up to that; SIGNED_OFFSET; and the small functions iv_*() and fv_*() used here and in tiles-unpack.h. iv_dot() adds to every word the products of four unsigned
  * bytes below 64 with four signed ones; iv_dot_signed() those of bytes that iv_of_signed() made. */
+#include "kernels-inline.h"
 #include "tiles.h"
 
 #include <deepseekd/quants.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
-/* Instrumented code is not for speed, and unrolled it takes minutes to compile. */
-#if defined(SANITIZED)
-#define ALWAYS_INLINE __attribute__((unused))
-#define UNROLL
-#elif defined(__clang__)
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
 
 /* The compiler is to forget that it knows what is in @array, and so to leave it there. */
 #define KEEP_IN_MEMORY(array) __asm__ volatile("" : "+m"(array))
@@ -84,13 +64,7 @@ static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, u
 		}                                                                                                     \
 	}
 
-#define BLOCK_TYPES(what)                                                                                      \
-	what(q4_0, DS_DTYPE_Q4_0) what(q4_1, DS_DTYPE_Q4_1) what(q5_0, DS_DTYPE_Q5_0) what(q5_1, DS_DTYPE_Q5_1) \
-	what(q8_0, DS_DTYPE_Q8_0) what(q2_k, DS_DTYPE_Q2_K) what(q3_k, DS_DTYPE_Q3_K) what(q4_k, DS_DTYPE_Q4_K) \
-	what(q5_k, DS_DTYPE_Q5_K) what(q6_k, DS_DTYPE_Q6_K) what(iq4_nl, DS_DTYPE_IQ4_NL)                       \
-	what(iq4_xs, DS_DTYPE_IQ4_XS) what(mxfp4, DS_DTYPE_MXFP4)
-
-BLOCK_TYPES(DEFINE_UNPACK)
+DS_TILE_TYPES(DEFINE_UNPACK)
 
 /* The scale of @n activations, and *@factor, what makes bytes of them. The largest is found among the bits, where NaN is
  * larger than infinity and that than any number. */
@@ -207,6 +181,16 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col
 	}
 }
 
+static ALWAYS_INLINE void clear(fvec (*sum)[TILE_WIDTH], unsigned n)
+{
+	UNROLL
+	for (unsigned v = 0; v < TILE_VECTORS; v++) {
+		UNROLL
+		for (unsigned i = 0; i < n; i++)
+			sum[v][i] = fv_set(0);
+	}
+}
+
 static ALWAYS_INLINE void store_rows(float *y, fvec sum, size_t n, bool add)
 {
 	float rows[LANES];
@@ -247,12 +231,7 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 	const float *corrections = (const float *)op->codes.corrections + op->col / 32 * n;
 	fvec sum[TILE_VECTORS][TILE_WIDTH];
 
-	UNROLL
-	for (unsigned v = 0; v < TILE_VECTORS; v++) {
-		UNROLL
-		for (unsigned i = 0; i < n; i++)
-			sum[v][i] = fv_set(0);
-	}
+	clear(sum, n);
 	for (size_t g = 0; g < op->cols / 32; g++) {
 		ivec acc[TILE_VECTORS][TILE_WIDTH];
 
@@ -313,12 +292,7 @@ static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsig
 	const char *corrections = (const char *)op->codes.corrections + op->col / group * step;
 	fvec sum[TILE_VECTORS][TILE_WIDTH];
 
-	UNROLL
-	for (unsigned v = 0; v < TILE_VECTORS; v++) {
-		UNROLL
-		for (unsigned i = 0; i < n; i++)
-			sum[v][i] = fv_set(0);
-	}
+	clear(sum, n);
 	for (size_t b = 0; b < op->cols / SPAN; b++) {
 		ivec block[TILE_VECTORS][TILE_WIDTH];
 
@@ -477,7 +451,7 @@ static ALWAYS_INLINE void finish_block(const struct block_scales *s, ivec (*grou
 			few_rows_##name(op, 2);                                                                       \
 	}
 
-BLOCK_TYPES(DEFINE_FEW)
+DS_TILE_TYPES(DEFINE_FEW)
 
 #define SET_TYPE(name, dtype)                          \
 	tiles->unpack[dtype] = unpack_panel_##name;    \
@@ -499,5 +473,5 @@ static void set_tiles(struct ds_tiles *tiles)
 			[DS_TILE_K_MIN_16] = product_k_min_16,
 		},
 	};
-	BLOCK_TYPES(SET_TYPE)
+	DS_TILE_TYPES(SET_TYPE)
 }

@@ -16,14 +16,14 @@
 #include "panels.h"
 
 enum {
-	DS_TILE_COLS = 512,	/* so that the tile of AVX-512 stays in half of the first cache */
+	DS_TILE_COLS = 512,    /* so that the tile of AVX-512 stays in half of the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
 	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
 	DS_TILE_FEW = 2,       /* rows of activations that are better multiplied without a tile */
-	DS_TILE_AHEAD = 4608,	/* bytes before their use that memory is asked for weights */
-	DS_TILE_GROUP = 32,	/* most elements that share a scale of the weights */
+	DS_TILE_AHEAD = 4608,  /* bytes before their use that memory is asked for weights */
+	DS_TILE_GROUP = 32,    /* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */
-	DS_TILE_SPAN = 256,	/* most elements that share a scale of the activations */
+	DS_TILE_SPAN = 256,    /* most elements that share a scale of the activations */
 };
 
 /* How the integers of a type become values. */
@@ -41,6 +41,14 @@ enum ds_tile_kind {
 	DS_TILE_BF16, /* no integers: pairs of BF16 on both sides */
 	DS_TILE_KINDS,
 };
+
+/* The types in blocks that tiles are made of: what(name, type) for each. */
+#define DS_TILE_TYPES(what)                                                                            \
+	what(q4_0, DS_DTYPE_Q4_0) what(q4_1, DS_DTYPE_Q4_1) what(q5_0, DS_DTYPE_Q5_0)                  \
+	what(q5_1, DS_DTYPE_Q5_1) what(q8_0, DS_DTYPE_Q8_0) what(q2_k, DS_DTYPE_Q2_K)                  \
+	what(q3_k, DS_DTYPE_Q3_K) what(q4_k, DS_DTYPE_Q4_K) what(q5_k, DS_DTYPE_Q5_K)                  \
+	what(q6_k, DS_DTYPE_Q6_K) what(iq4_nl, DS_DTYPE_IQ4_NL) what(iq4_xs, DS_DTYPE_IQ4_XS)          \
+	what(mxfp4, DS_DTYPE_MXFP4)
 
 struct ds_tile_type {
 	enum ds_tile_kind kind;
