@@ -5,6 +5,7 @@ enum {
 	SCORE_KEYS = 8,                   /* most keys in a tile of scores */
 	MANY_KEYS = LANES < 16 ? 4 : 8,   /* with two vectors of queries, as registers allow */
 	MIX_QUERIES = LANES < 16 ? 4 : 8, /* in a tile of mix */
+	MIX_VECS = 2,                     /* vectors of columns there */
 };
 
 /* The scores of @n_t positions from @t on with @n_m vectors of queries from @m on, sums in registers. */

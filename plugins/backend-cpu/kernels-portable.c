@@ -136,20 +136,6 @@ static inline float add_lanes(const float *sums)
 			}                                                                         \
 		}                                                                                 \
 	}                                                                                         \
-                                                                                                  \
-	static void mix_##name(const struct ds_mix *op)                                           \
-	{                                                                                         \
-		for (size_t t = 0; t < op->rows; t++) {                                           \
-			const type *c = (const type *)op->c + t * op->pitch;                      \
-                                                                                                  \
-			for (unsigned i = 0; i < op->n; i++) {                                    \
-				float *z = op->z[i], p = op->p[i][t];                             \
-                                                                                                  \
-				for (size_t d = 0; d < op->cols; d++)                             \
-					z[d] += p * widen_one_##name(c[d]);                       \
-			}                                                                         \
-		}                                                                                 \
-	}
 
 DEFINE_KERNELS(f32, float)
 DEFINE_KERNELS(f16, uint16_t)
@@ -192,26 +178,6 @@ static void swiglu(float *y, const float *gate, const float *up, size_t n)
 		y[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
-static float largest(const float *x, size_t n)
-{
-	float best = -INFINITY;
-
-	for (size_t i = 0; i < n; i++)
-		best = x[i] > best ? x[i] : best;
-	return best;
-}
-
-static float exp_sum(float *x, float top, size_t n)
-{
-	float sum = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		x[i] = expf(x[i] - top);
-		sum += x[i];
-	}
-	return sum;
-}
-
 static void rotate(float *x, const float *turn, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -237,7 +203,6 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 	*k = (struct ds_kernels){
 		.gemm_min = 12,
 		.matvec = {NULL, matvec_f32, matvec_f16, matvec_bf16},
-		.mix = {NULL, mix_f32, mix_f16, mix_bf16},
 		.widen = {NULL, widen_f32, widen_f16, widen_bf16},
 		.narrow = {NULL, narrow_f32, narrow_f16, narrow_bf16},
 		.sum_squares = sum_squares,
@@ -245,8 +210,6 @@ void ds_kernels_init_portable(struct ds_kernels *k)
 		.scale = scale,
 		.add_scaled = add_scaled,
 		.swiglu = swiglu,
-		.largest = largest,
-		.exp_sum = exp_sum,
 		.rotate = rotate,
 		.rotate_halves = rotate_halves,
 	};

@@ -9,10 +9,7 @@
 
 #include <math.h>
 
-enum {
-	TILE_ROWS = 4, /* most rows of weights in a tile */
-	MIX_VECS = 2,  /* vectors of columns in a tile of mix */
-};
+enum { TILE_ROWS = 4 }; /* most rows of weights in a tile */
 
 static ALWAYS_INLINE vec load_up_to(const float *x, size_t n)
 {
@@ -120,54 +117,6 @@ static ALWAYS_INLINE void matvec_rows(const struct ds_matvec *op, unsigned n_row
 		matvec_tile(op, r, 1, n, dtype);
 }
 
-/* The columns from @d on: @n_vecs vectors of them, or fewer than a vector. */
-static ALWAYS_INLINE void mix_tile(const struct ds_mix *op, size_t d, bool whole, unsigned n_vecs, unsigned n,
-				   enum ds_dtype dtype)
-{
-	vec sum[DS_KERNEL_ROWS][MIX_VECS];
-	size_t width = whole ? LANES : op->cols - d;
-
-	UNROLL
-	for (unsigned i = 0; i < n; i++) {
-		UNROLL
-		for (unsigned v = 0; v < n_vecs; v++)
-			sum[i][v] = load_weights(op->z[i], d + v * LANES, whole, width, DS_DTYPE_F32);
-	}
-	for (size_t t = 0; t < op->rows; t++) {
-		vec c[MIX_VECS];
-
-		UNROLL
-		for (unsigned v = 0; v < n_vecs; v++)
-			c[v] = load_weights(op->c, t * op->pitch + d + v * LANES, whole, width, dtype);
-		UNROLL
-		for (unsigned i = 0; i < n; i++) {
-			vec p = vec_set(op->p[i][t]);
-
-			UNROLL
-			for (unsigned v = 0; v < n_vecs; v++)
-				sum[i][v] = vec_fma(p, c[v], sum[i][v]);
-		}
-	}
-	UNROLL
-	for (unsigned i = 0; i < n; i++) {
-		UNROLL
-		for (unsigned v = 0; v < n_vecs; v++)
-			store_up_to(op->z[i] + d + v * LANES, sum[i][v], width);
-	}
-}
-
-static ALWAYS_INLINE void mix_cols(const struct ds_mix *op, unsigned n, enum ds_dtype dtype)
-{
-	size_t d = 0;
-
-	for (; d + MIX_VECS * LANES <= op->cols; d += MIX_VECS * LANES)
-		mix_tile(op, d, true, MIX_VECS, n, dtype);
-	for (; d + LANES <= op->cols; d += LANES)
-		mix_tile(op, d, true, 1, n, dtype);
-	if (d < op->cols)
-		mix_tile(op, d, false, 1, n, dtype);
-}
-
 /* How many of @n rows of activations the next tiles take. */
 static inline unsigned tile_of(unsigned n)
 {
@@ -177,10 +126,6 @@ static inline unsigned tile_of(unsigned n)
 #define MATVEC_CASE(n_rows, n_x, dtype)                     \
 	case n_x:                                           \
 		matvec_rows(&part, n_rows, n_x, dtype);     \
-		break;
-#define MIX_CASE(n_rows, n_x, dtype)                        \
-	case n_x:                                           \
-		mix_cols(&part, n_x, dtype);                \
 		break;
 
 #define DEFINE_MATVEC(name, dtype)                                                             \
@@ -202,22 +147,6 @@ static inline unsigned tile_of(unsigned n)
 
 #define DEFINE_FLOATS(name, dtype)                                                             \
 	DEFINE_MATVEC(name, dtype)                                                             \
-                                                                                               \
-	static void mix_##name(const struct ds_mix *op)                                        \
-	{                                                                                      \
-		struct ds_mix part = *op;                                                      \
-                                                                                               \
-		for (unsigned done = 0; done < op->n; done += part.n) {                        \
-			part.n = tile_of(op->n - done);                                        \
-			for (unsigned i = 0; i < part.n; i++) {                                \
-				part.p[i] = op->p[done + i];                                   \
-				part.z[i] = op->z[done + i];                                   \
-			}                                                                      \
-			switch (part.n) {                                                      \
-				MATVEC_TILES(MIX_CASE, dtype)                                  \
-			}                                                                      \
-		}                                                                              \
-	}                                                                                      \
                                                                                                \
 	static void widen_##name(float *y, const void *x, size_t n)                            \
 	{                                                                                      \
@@ -312,41 +241,6 @@ static void swiglu(float *y, const float *gate, const float *up, size_t n)
 	}
 }
 
-static float largest(const float *x, size_t n)
-{
-	vec best = vec_set(-INFINITY);
-	float top = -INFINITY;
-	size_t i = 0;
-
-	for (; i + LANES <= n; i += LANES)
-		best = vec_max(vec_load(x + i), best);
-	if (n >= LANES)
-		top = vec_largest(best);
-	for (; i < n; i++)
-		top = x[i] > top ? x[i] : top;
-	return top;
-}
-
-static float exp_sum(float *x, float top, size_t n)
-{
-	vec sum = vec_zero();
-	float rest = 0;
-	size_t i = 0;
-
-	for (; i + LANES <= n; i += LANES) {
-		vec e = exponential(vec_sub(vec_load(x + i), vec_set(top)));
-
-		vec_store(x + i, e);
-		sum = vec_add(sum, e);
-	}
-	if (i < n) {
-		vec_store_part(x + i, exponential(vec_sub(vec_load_part(x + i, n - i), vec_set(top))), n - i);
-		for (; i < n; i++)
-			rest += x[i];
-	}
-	return vec_sum(sum) + rest;
-}
-
 #define REPLACE_BLOCKS(name, dtype)       \
 	k->matvec[dtype] = matvec_##name; \
 	k->widen[dtype] = widen_##name;
@@ -357,9 +251,6 @@ static void replace_kernels(struct ds_kernels *k)
 	k->matvec[DS_DTYPE_F32] = matvec_f32;
 	k->matvec[DS_DTYPE_F16] = matvec_f16;
 	k->matvec[DS_DTYPE_BF16] = matvec_bf16;
-	k->mix[DS_DTYPE_F32] = mix_f32;
-	k->mix[DS_DTYPE_F16] = mix_f16;
-	k->mix[DS_DTYPE_BF16] = mix_bf16;
 	k->widen[DS_DTYPE_F32] = widen_f32;
 	k->widen[DS_DTYPE_F16] = widen_f16;
 	k->widen[DS_DTYPE_BF16] = widen_bf16;
@@ -370,6 +261,4 @@ static void replace_kernels(struct ds_kernels *k)
 	k->scale = scale;
 	k->add_scaled = add_scaled;
 	k->swiglu = swiglu;
-	k->largest = largest;
-	k->exp_sum = exp_sum;
 }

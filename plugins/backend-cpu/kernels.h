@@ -29,22 +29,12 @@ struct ds_matvec {
 	bool add;
 };
 
-/* z[i] += sum_t p[i][t] * c[t] for i < n and t < rows. */
-struct ds_mix {
-	float *z[DS_KERNEL_ROWS];	/* [n]: cols values */
-	const float *p[DS_KERNEL_ROWS]; /* [n]: rows values */
-	const void *c;			/* (rows, cols), @pitch elements from row to row */
-	size_t rows, cols, pitch;
-	unsigned n; /* 1 to DS_KERNEL_ROWS */
-};
-
 struct ds_kernels {
 	/* So many rows of activations make it worth to widen a panel of weights and call sgemm, instead of matvec for
 	 * every DS_KERNEL_ROWS of them. */
 	unsigned gemm_min;
 
 	void (*matvec[DS_KERNEL_DTYPES])(const struct ds_matvec *op);
-	void (*mix[DS_KERNEL_DTYPES])(const struct ds_mix *op); /* float types, as narrow: those of a cache */
 	/* y = x, @n elements from the start of a block; to the bit what quants.h says. narrow, of what a cache may be
 	 * stored in, rounds to nearest even. */
 	void (*widen[DS_KERNEL_DTYPES])(float *y, const void *x, size_t n);
@@ -59,10 +49,6 @@ struct ds_kernels {
 	void (*add_scaled)(float *y, const float *x, float a, size_t n);
 	/* y = silu(gate) * up. y may be gate. */
 	void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
-	/* The largest of x, -INFINITY for n = 0. */
-	float (*largest)(const float *x, size_t n);
-	/* x = exp(x - top), no element being above @top; returns the sum. */
-	float (*exp_sum)(float *x, float top, size_t n);
 	/* (x[2i], x[2i + 1]) turned by the angle whose cosine and sine are turn[2i], turn[2i + 1]; @n pairs. */
 	void (*rotate)(float *x, const float *turn, size_t n);
 	/* (x[i], x[n + i]) turned by the angle whose cosine and sine are turn[i], turn[n + i]; @n pairs. */

@@ -10,7 +10,6 @@
 
 enum { REPEATS = 5, WIDTH = 2048 };
 
-
 static const struct ds_backend_ops *ops = &ds_cpu_ops;
 
 /* One thread is timed by the processor time it got, so that others on the machine disturb less. */
@@ -44,28 +43,6 @@ static void fill(void *p, size_t size)
 
 	for (size_t i = 0; i < size / 2; i++)
 		x[i] = (uint16_t)(0x3c00 + i % 1000); /* moderate in each type, alone or as half of a float32 */
-}
-
-struct reading {
-	struct ds_cpu *cpu;
-	struct ds_kernels best; /* whichever kernels are looked at, memory is read by these */
-	const float *data;
-	size_t n;
-};
-
-static void read_part(void *arg, size_t first, size_t last, unsigned member)
-{
-	const struct reading *reading = arg;
-	volatile float largest = reading->best.largest(reading->data + first, last - first);
-
-	(void)largest;
-}
-
-static void read_all(void *arg)
-{
-	struct reading *reading = arg;
-
-	ds_team_run(reading->cpu->team, reading->n, 32768, read_part, reading);
 }
 
 struct product {
@@ -114,14 +91,18 @@ static void bench_decode(struct ds_cpu *cpu, size_t size)
 	void *weights = ops->alloc(cpu, size);
 	float *x = ops->alloc(cpu, (size_t)DS_KERNEL_ROWS * WIDTH * sizeof(*x));
 	float *y = ops->alloc(cpu, (size_t)DS_KERNEL_ROWS * rows * sizeof(*y));
-	struct reading reading = {.cpu = cpu, .data = weights, .n = size / sizeof(float)};
+	struct ds_peak peak;
+	struct ds_error err;
 	double read, floats = 0, bfloats = 0; /* weights a nanosecond of a row at a time */
 
-	ds_kernels_init(&reading.best, ds_isa_detect());
+	if (ops->peak(cpu, DS_DTYPE_F32, DS_PRECISION_EXACT, &peak, &err) < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		exit(1);
+	}
 	fill(weights, size);
 	fill(x, (size_t)DS_KERNEL_ROWS * WIDTH * sizeof(*x));
-	read = (double)size / fastest(cpu, read_all, &reading) * 1e-9;
-	printf("reading %zu MiB in order           %8.2f GB/s\n", size >> 20, read);
+	read = peak.bytes_per_second * 1e-9;
+	printf("reading %llu MiB in order           %8.2f GB/s\n", (unsigned long long)peak.n_bytes >> 20, read);
 	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype < DS_N_DTYPES; dtype++) {
 		uint64_t a_row = ds_row_size(dtype, WIDTH);
 		struct ds_weight w = {weights, dtype, 0, 1, size / a_row, WIDTH, NULL};
@@ -176,42 +157,6 @@ static void bench_prefill(struct ds_cpu *cpu, enum ds_dtype dtype, size_t rows, 
 	ops->release(cpu, y);
 }
 
-struct attention {
-	void *self;
-	struct ds_latent_attention op;
-};
-
-static void attend(void *arg)
-{
-	struct attention *a = arg;
-
-	ops->latent_attention(a->self, &a->op);
-}
-
-/* One row at the end of a context, with the sizes of DeepSeek-V3. */
-static void bench_attention(struct ds_cpu *cpu)
-{
-	enum { HEADS = 128, LORA = 512, ROPE = 64, CONTEXT = 4096, PAGE = 64, CACHE = CONTEXT * (LORA + ROPE) };
-	uint32_t pages[CONTEXT / PAGE], position = CONTEXT - 1;
-	const uint32_t *table = pages;
-	struct ds_rows rows = {.n = 1, .positions = &position, .pages = &table};
-	struct ds_kv kv = {ops->alloc(cpu, CACHE * 2), DS_DTYPE_BF16, PAGE, LORA + ROPE};
-	float *q = ops->alloc(cpu, HEADS * (LORA + ROPE) * sizeof(*q)), *z = ops->alloc(cpu, HEADS * LORA * sizeof(*z));
-	struct attention a = {cpu, {z, q, q + HEADS * LORA, ROPE, ROPE, &kv, &rows, HEADS, LORA, ROPE, 0.01f}};
-	double took;
-
-	for (uint32_t i = 0; i < CONTEXT / PAGE; i++)
-		pages[i] = (i * 37 + 11) % (CONTEXT / PAGE);
-	fill(kv.data, CACHE * 2);
-	fill(q, HEADS * (LORA + ROPE) * sizeof(*q));
-	took = fastest(cpu, attend, &a);
-	printf("attention to %d positions, %d heads %8.1f GFLOP/s %8.2f ms\n", CONTEXT, HEADS,
-	       2e-9 * HEADS * CONTEXT * (2 * LORA + ROPE) / took, took * 1e3);
-	ops->release(cpu, kv.data);
-	ops->release(cpu, q);
-	ops->release(cpu, z);
-}
-
 int main(int argc, char **argv)
 {
 	unsigned n_threads = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
@@ -230,7 +175,6 @@ int main(int argc, char **argv)
 	bench_prefill(self, DS_DTYPE_BF16, 1024, 7168);
 	bench_prefill(self, DS_DTYPE_Q8_0, 1024, 7168);
 	bench_prefill(self, DS_DTYPE_Q4_K, 1024, 7168);
-	bench_attention(self);
 	ops->close(self);
 	return 0;
 }

@@ -39,17 +39,6 @@ static void run_matvec(const struct call *c)
 	c->k->matvec[c->dtype](&op);
 }
 
-static void run_mix(const struct call *c)
-{
-	struct ds_mix op = {.c = weights, .rows = ROWS, .cols = COLS, .pitch = COLS, .n = c->n};
-
-	for (unsigned i = 0; i < c->n; i++) {
-		op.p[i] = floats[0] + i * ROWS;
-		op.z[i] = floats[1] + i * COLS;
-	}
-	c->k->mix[c->dtype](&op);
-}
-
 static void run_widen(const struct call *c)
 {
 	c->k->widen[c->dtype](floats[1], weights, N);
@@ -85,18 +74,6 @@ static void run_add_scaled(const struct call *c)
 static void run_swiglu(const struct call *c)
 {
 	c->k->swiglu(floats[1], floats[0], floats[2], N);
-}
-
-static void run_largest(const struct call *c)
-{
-	volatile float largest = c->k->largest(floats[0], N);
-
-	(void)largest;
-}
-
-static void run_exp_sum(const struct call *c)
-{
-	c->k->exp_sum(floats[1], 2, N);
 }
 
 static void run_rotate(const struct call *c)
@@ -219,7 +196,6 @@ static const struct timed {
 	unsigned n[2];
 } all_timed[] = {
 	{"matvec", run_matvec, OF_ALL, {1, DS_KERNEL_ROWS}},
-	{"mix", run_mix, OF_FLOATS, {1, DS_KERNEL_ROWS}},
 	{"widen", run_widen, OF_ALL, {1}},
 	{"narrow", run_narrow, OF_FLOATS, {1}},
 	{"sum_squares", run_sum_squares, OF_NO_TYPE, {1}},
@@ -227,8 +203,6 @@ static const struct timed {
 	{"scale", run_scale, OF_NO_TYPE, {1}},
 	{"add_scaled", run_add_scaled, OF_NO_TYPE, {1}},
 	{"swiglu", run_swiglu, OF_NO_TYPE, {1}},
-	{"largest", run_largest, OF_NO_TYPE, {1}},
-	{"exp_sum", run_exp_sum, OF_NO_TYPE, {1}},
 	{"rotate", run_rotate, OF_NO_TYPE, {1}},
 	{"rotate_halves", run_rotate_halves, OF_NO_TYPE, {1}},
 	{"quantize", run_quantize, OF_TILES, {DS_TILE_WIDTH}},

@@ -63,65 +63,24 @@ static void check_matvec(const struct ds_kernels *k, enum ds_dtype dtype, size_t
 		}
 }
 
-static void check_mix(const struct ds_kernels *k, enum ds_dtype dtype, size_t rows, size_t cols, unsigned n,
-		      enum kind kind)
-{
-	static float wide[MAX_ROWS * (MAX_COLS + 2)], before[DS_KERNEL_ROWS][MAX_COLS];
-	struct ds_mix op = {.rows = rows, .cols = cols, .pitch = cols + rows % 3, .n = n};
-
-	op.c = matrix(wide, dtype, rows, cols, op.pitch, kind);
-	for (unsigned i = 0; i < n; i++) {
-		op.p[i] = row(X + i, rows, kind);
-		op.z[i] = row(Y + i, cols, kind);
-		memcpy(before[i], op.z[i], cols * sizeof(before[i][0]));
-	}
-	k->mix[dtype](&op);
-	for (unsigned i = 0; i < n; i++)
-		for (size_t c = 0; c < cols; c++) {
-			double sum = before[i][c], size = fabs(sum);
-
-			for (size_t t = 0; t < rows; t++) {
-				sum += (double)op.p[i][t] * wide[t * op.pitch + c];
-				size += fabs((double)op.p[i][t] * wide[t * op.pitch + c]);
-			}
-			if (!is_sum(op.z[i][c], sum, size, rows + 1, kind))
-				fail_msg("%s, %zu rows, %zu columns, %u at once, kind %d: %.9g instead of %.9g",
-					 ds_dtype_info(dtype)->name, rows, cols, n, (int)kind, op.z[i][c], sum);
-		}
-}
-
-static void check_shapes(const struct ds_kernels *k, void (*check)(const struct ds_kernels *k, enum ds_dtype dtype,
-								   size_t rows, size_t cols, unsigned n, enum kind kind))
+static void rows_times_columns_are_dot_products(const struct ds_kernels *k)
 {
 	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= DS_DTYPE_BF16; dtype++)
 		for (size_t r = 0; r < DS_ARRAY_SIZE(row_counts); r++)
 			for (size_t c = 0; c < DS_ARRAY_SIZE(col_counts); c++)
 				for (unsigned n = 1; n <= DS_KERNEL_ROWS; n++)
 					for (enum kind kind = 0; kind < N_KINDS; kind++)
-						check(k, dtype, row_counts[r], col_counts[c], n, kind);
-}
-
-static void rows_times_columns_are_dot_products(const struct ds_kernels *k)
-{
-	check_shapes(k, check_matvec);
-}
-
-static void weighted_rows_are_summed(const struct ds_kernels *k)
-{
-	check_shapes(k, check_mix);
+						check_matvec(k, dtype, row_counts[r], col_counts[c], n, kind);
 }
 
 static void float_types_have_their_kernels(const struct ds_kernels *k)
 {
-	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= DS_DTYPE_BF16; dtype++) {
+	for (enum ds_dtype dtype = DS_DTYPE_F32; dtype <= DS_DTYPE_BF16; dtype++)
 		assert_non_null(k->matvec[dtype]);
-		assert_non_null(k->mix[dtype]);
-	}
 }
 
 const struct kernel_test product_tests[] = {
 	KERNEL_TEST(float_types_have_their_kernels),
 	KERNEL_TEST(rows_times_columns_are_dot_products),
-	KERNEL_TEST(weighted_rows_are_summed),
 	{NULL, NULL},
 };
