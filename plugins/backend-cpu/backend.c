@@ -43,13 +43,12 @@ static const char *identity(void)
  * panel would hold rows of two matrices. */
 static bool in_panels(const struct ds_tensor_desc *tensor, enum ds_precision precision)
 {
-	int isa = asked_isa();
 	uint64_t cols = tensor->shape[tensor->n_dims - 1];
 
 	if (precision != DS_PRECISION_FAST || tensor->n_dims < 2 || !ds_panel_has(tensor->dtype) ||
 	    cols % DS_TILE_GROUP > 0 || (tensor->n_dims > 2 && tensor->shape[tensor->n_dims - 2] % DS_PANEL > 0))
 		return false;
-	return tensor->dtype != DS_DTYPE_BF16 || isa >= DS_ISA_AVX512_BF16;
+	return tensor->dtype != DS_DTYPE_BF16 || asked_isa() >= DS_ISA_AVX512_BF16;
 }
 
 static int plan(const struct ds_tensor_desc *tensor, enum ds_precision precision, struct ds_layout *layout,

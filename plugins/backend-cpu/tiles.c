@@ -19,8 +19,9 @@ enum {
 /* What a member keeps in its scratch. */
 struct tile_scratch {
 	struct ds_tile tile[DS_TILE_PANELS];
-	_Alignas(64) uint8_t panels[DS_TILE_PANELS][DS_TILE_COLS * DS_PANEL * 2 + 4096]; /* BF16 is the widest */
-	float row[DS_TILE_COLS];
+	_Alignas(64) uint8_t panels[DS_TILE_PANELS][DS_TILE_COLS * DS_PANEL * 2]; /* BF16 is the widest */
+	float wide[DS_TILE_COLS];
+	uint16_t narrow[DS_PANEL][DS_TILE_COLS];
 };
 
 _Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
@@ -74,42 +75,34 @@ void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, siz
 	}
 }
 
-/* A float type's rows as pairs of BF16: what a panel of BF16 is. */
-static void pack_floats(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
-			size_t cols, float *wide, uint8_t *panel)
+/* Some columns of 16 rows of weights: those from @begin on of a panel of @cols columns. */
+struct view {
+	const char *panel;
+	size_t cols, begin;
+};
+
+/* @n_rows (1 to 16) rows that are not stored in panels, the @cols columns from @col, as a panel of their own in @panel. */
+static void pack_panel(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
+		       size_t cols, struct tile_scratch *scratch, uint8_t *panel)
 {
-	uint32_t *pairs = (uint32_t *)panel;
-
-	memset(panel, 0, cols * DS_PANEL * sizeof(uint16_t));
-	for (size_t r = 0; r < n_rows; r++) {
-		uint16_t narrow[DS_TILE_COLS];
-
-		cpu->kernels.widen[p->dtype](wide, ds_product_w(p, row + r, col), cols);
-		cpu->kernels.narrow[DS_DTYPE_BF16](narrow, wide, cols);
-		for (size_t c = 0; c < cols / 2; c++)
-			memcpy(&pairs[c * DS_PANEL + r], &narrow[2 * c], sizeof(*pairs));
+	if (ds_panel_has(p->dtype)) {
+		ds_panel_pack(p->dtype, cols, n_rows, ds_product_w(p, row, col), ds_row_size(p->dtype, p->cols), panel);
+		return;
 	}
+	for (size_t r = 0; r < n_rows; r++) {
+		cpu->kernels.widen[p->dtype](scratch->wide, ds_product_w(p, row + r, col), cols);
+		cpu->kernels.narrow[DS_DTYPE_BF16](scratch->narrow[r], scratch->wide, cols);
+	}
+	ds_panel_pack(DS_DTYPE_BF16, cols, n_rows, scratch->narrow, sizeof(scratch->narrow[0]), panel);
 }
 
-/* The @cols columns from @col of the panel that begins with row @row as a panel of their own: where it is, and at what
- * block of it they begin; *@panel_cols is how many columns that panel has. */
-static const void *panel_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
-			    size_t cols, struct tile_scratch *scratch, unsigned which, size_t *panel_cols)
+static struct view view_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t n_rows, size_t col,
+			   size_t cols, struct tile_scratch *scratch, uint8_t *panel)
 {
-	uint8_t *panel = scratch->panels[which];
-
-	*panel_cols = cols;
-	if (p->layout == DS_LAYOUT_PANELS) {
-		*panel_cols = p->cols;
-		return (const char *)p->w + row / DS_PANEL * ds_panel_size(p->dtype, p->cols);
-	}
-	if (n_rows > DS_PANEL)
-		n_rows = DS_PANEL;
-	if (ds_panel_has(p->dtype))
-		ds_panel_pack(p->dtype, cols, n_rows, ds_product_w(p, row, col), ds_row_size(p->dtype, p->cols), panel);
-	else
-		pack_floats(cpu, p, row, n_rows, col, cols, scratch->row, panel);
-	return panel;
+	if (p->layout == DS_LAYOUT_PANELS)
+		return (struct view){(const char *)p->w + row / DS_PANEL * ds_panel_size(p->dtype, p->cols), p->cols, col};
+	pack_panel(cpu, p, row, n_rows < DS_PANEL ? n_rows : DS_PANEL, col, cols, scratch, panel);
+	return (struct view){(const char *)panel, cols, 0};
 }
 
 /* The tiles of the panels that begin with row @row, of @n_rows rows in all, from column @col on. Panels beyond the last are
@@ -118,20 +111,17 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 		      size_t cols, struct tile_scratch *scratch, struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	struct ds_panel_format f;
+	bool is_bf16 = ds_tiles_kind(p->dtype) == DS_TILE_BF16;
+	size_t block = ds_dtype_info(p->dtype)->block;
 
 	for (unsigned i = 0; i < tiles->panels && i * DS_PANEL < n_rows; i++) {
-		size_t panel_cols, begin;
-		const void *panel = panel_of(cpu, p, row + i * DS_PANEL, n_rows - i * DS_PANEL, col, cols, scratch, i,
-					     &panel_cols);
+		struct view v = view_of(cpu, p, row + i * DS_PANEL, n_rows - i * DS_PANEL, col, cols, scratch,
+					scratch->panels[i]);
 
-		begin = panel_cols == cols ? 0 : col;
-		if (ds_tiles_kind(p->dtype) == DS_TILE_BF16) {
-			op->panels[i] = (const char *)panel + begin * DS_PANEL * sizeof(uint16_t);
-			continue;
-		}
-		f = ds_panel_format(p->dtype);
-		tiles->unpack[p->dtype](&scratch->tile[i], panel, panel_cols, begin / f.block, cols / f.block);
+		if (is_bf16)
+			op->panels[i] = v.panel + v.begin * DS_PANEL * sizeof(uint16_t);
+		else
+			tiles->unpack[p->dtype](&scratch->tile[i], v.panel, v.cols, v.begin / block, cols / block);
 	}
 	if (n_rows <= DS_PANEL)
 		op->panels[1] = op->panels[0];

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <deepseekd/backend.h>
 
+#include "each-isa.h"
 #include "plugins/backend-cpu/cpu.h"
 
 static const struct ds_backend_ops *ops = &ds_cpu_ops;
@@ -172,19 +173,4 @@ static inline const float *cached(const struct cache *c, uint32_t row, uint32_t 
 	size_t page = c->pages[row][t / c->kv.page_tokens];
 
 	return c->plain + (page * c->kv.page_tokens + t % c->kv.page_tokens) * c->kv.width;
-}
-
-/* Every test with each instruction set that this CPU has. */
-static inline int run_with_each(int (*run)(void))
-{
-	int failed = 0;
-
-	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
-		if (!ds_isa_has(isa))
-			continue;
-		print_message("[ %s ]\n", ds_isa_name(isa));
-		setenv("DEEPSEEKD_CPU", ds_isa_name(isa), 1);
-		failed += run();
-	}
-	return failed;
 }
