@@ -8,6 +8,20 @@ bool ds_model_is_path(const char *word)
 	return strchr(word, '/') || access(word, F_OK) == 0;
 }
 
+bool ds_model_is_called(const json_t *model, const char *word)
+{
+	const char *own = json_string_value(json_object_get(model, "name"));
+	const json_t *alias;
+	size_t i;
+
+	if (own && strcmp(own, word) == 0)
+		return true;
+	json_array_foreach (json_object_get(model, "aliases"), i, alias)
+		if (json_string_value(alias) && strcmp(json_string_value(alias), word) == 0)
+			return true;
+	return false;
+}
+
 int ds_model_ask(struct ds_client *client, const char *word, uint16_t request, const char *action, const json_t *json,
 		 json_t **answer, struct ds_error *err)
 {

@@ -53,13 +53,17 @@ static double now(void)
 
 static int check_choice(const char *flag, const char *value, const char *const *choices, struct ds_error *err)
 {
+	char all[64];
+	size_t n = 0;
+
 	if (!value)
 		return 0;
 	for (size_t i = 0; choices[i]; i++)
 		if (strcmp(value, choices[i]) == 0)
 			return 0;
-	return ds_fail(err, -EINVAL, "--%s: %s is not one of %s, %s%s%s", flag, value, choices[0], choices[1],
-		       choices[2] ? ", " : "", choices[2] ? choices[2] : "");
+	for (size_t i = 0; choices[i]; i++)
+		n += (size_t)snprintf(all + n, sizeof(all) - n, "%s%s", i ? ", " : "", choices[i]);
+	return ds_fail(err, -EINVAL, "--%s: %s is not one of %s", flag, value, all);
 }
 
 static int check_number(const char *flag, const struct ds_number *n, double min, double max, struct ds_error *err)
@@ -71,8 +75,8 @@ static int check_number(const char *flag, const struct ds_number *n, double min,
 
 static int check_options(const struct options *o, struct ds_bench_plan *plan, struct ds_error *err)
 {
-	static const char *const kv_types[] = {"bf16", "f16", "q8_0", "f32", NULL}, *const precisions[] = {"fast", "exact", NULL},
-			  *const residencies[] = {"resident", "mapped", NULL};
+	static const char *const kv_types[] = {"bf16", "f16", "q8_0", "f32", NULL};
+	static const char *const precisions[] = {"fast", "exact", NULL}, *const residencies[] = {"resident", "mapped", NULL};
 	const struct ds_bench_lists lists = {
 		.prefill = or_else(o->prefill, "32,128,512,1024,4096"),
 		.decode = or_else(o->decode, "0,1k,4k,16k"),
@@ -92,17 +96,6 @@ static int check_options(const struct options *o, struct ds_bench_plan *plan, st
 	if (r == 0)
 		r = check_number("threads", &o->threads, 1, 1024, err);
 	return r < 0 ? r : ds_bench_plan_make(plan, &lists, err);
-}
-
-static bool is_called(const json_t *model, const char *word)
-{
-	const json_t *alias;
-	size_t i;
-
-	json_array_foreach (json_object_get(model, "aliases"), i, alias)
-		if (strcmp(json_string_value(alias), word) == 0)
-			return true;
-	return strcmp(or_else(json_string_value(json_object_get(model, "name")), ""), word) == 0;
 }
 
 /* The path that @word means: itself, or that of a registered model. The caller frees it. */
@@ -125,7 +118,7 @@ static int find_path(struct ds_client *client, const char *word, char **path, st
 	json_array_foreach (json_object_get(status, "models"), i, model) {
 		const char *its_path = json_string_value(json_object_get(model, "path"));
 
-		if (its_path && is_called(model, word)) {
+		if (its_path && ds_model_is_called(model, word)) {
 			*path = strdup(its_path);
 			return *path ? 0 : ds_fail(err, -ENOMEM, "no memory");
 		}

@@ -1,23 +1,10 @@
 /* verb-load.c - dsctl load and dsctl unload. Loading is watched until the model is ready; an interrupt stops the
  * watching, the daemon goes on. */
 #include "bus.h"
+#include "model.h"
 #include "output.h"
 
 #include <string.h>
-
-static bool is_named(const json_t *model, const char *name)
-{
-	const char *own = json_string_value(json_object_get(model, "name"));
-	const json_t *alias;
-	size_t i;
-
-	if (own && strcmp(own, name) == 0)
-		return true;
-	json_array_foreach (json_object_get(model, "aliases"), i, alias)
-		if (json_string_value(alias) && strcmp(json_string_value(alias), name) == 0)
-			return true;
-	return false;
-}
 
 /* The model's object as it is now; the caller owns it. */
 static int look(struct ds_client *client, const char *name, json_t **out, struct ds_error *err)
@@ -31,7 +18,7 @@ static int look(struct ds_client *client, const char *name, json_t **out, struct
 	if (r < 0)
 		return r;
 	json_array_foreach (json_object_get(status, "models"), i, model)
-		if (is_named(model, name)) {
+		if (ds_model_is_called(model, name)) {
 			*out = json_incref(model);
 			return 0;
 		}
