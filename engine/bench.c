@@ -408,14 +408,12 @@ static json_t *answer_json(const struct bench *b)
 
 static int run_all(struct bench *b, const json_t *json, ds_bench_progress *progress, void *self, struct ds_error *err)
 {
-	struct ds_huge *huge;
 	int r = read_bench(b, json_object_get(json, "bench"), err);
 
 	if (r < 0)
 		return r;
 	b->work = ds_work_count(b->engine->image);
-	huge = ds_huge_new(b->engine->image);
-	ds_huge_finish(huge);
+	ds_huge_collapse(b->engine->image);
 	r = take_memory(b, err);
 	if (r == 0)
 		r = warm_up(b, err);
@@ -423,7 +421,6 @@ static int run_all(struct bench *b, const json_t *json, ds_bench_progress *progr
 		r = run_rounds(b, progress, self, err);
 	if (r == 0)
 		r = measure_sampling(b, err);
-	ds_huge_free(huge);
 	return r;
 }
 

@@ -18,35 +18,46 @@
 
 struct ds_huge {
 	pthread_t thread;
-	bool finished; /* the thread has been waited for */
 	atomic_bool quit;
-	uint8_t *data;
-	uint64_t size;
+	const struct ds_image *image;
 };
 
-static void *run(void *self)
+/* All of @image, until *@quit (NULL: to the end). */
+static void collapse(const struct ds_image *image, const atomic_bool *quit)
 {
-	struct ds_huge *huge = self;
-	uint64_t done = 0, n_failed = 0, in_a_row = 0;
+	uint64_t size, done = 0, n_failed = 0, in_a_row = 0;
+	uint8_t *data = (uint8_t *)(uintptr_t)ds_image_data(image, &size);
 
-	/* Linux: a thread has its own nice value. Without it the work is the same, only less polite. */
-	if (setpriority(PRIO_PROCESS, 0, 19) < 0)
-		ds_plugins_host()->log(LOG_DEBUG, "the image is collapsed at ordinary priority: %s", strerror(errno));
-	while (done + HUGE_PAGE <= huge->size && !atomic_load(&huge->quit)) {
-		bool failed = madvise(huge->data + done, HUGE_PAGE, MADV_COLLAPSE) < 0;
+	while (done + HUGE_PAGE <= size && !(quit && atomic_load(quit))) {
+		bool failed = madvise(data + done, HUGE_PAGE, MADV_COLLAPSE) < 0;
 
 		in_a_row = failed ? in_a_row + 1 : 0;
 		n_failed += failed;
 		if (failed && (errno == EINVAL || in_a_row == MAX_FAILURES)) {
 			ds_plugins_host()->log(LOG_INFO, "no huge pages for the image from byte %llu on: %s",
 					       (unsigned long long)done, strerror(errno));
-			return NULL;
+			return;
 		}
 		done += HUGE_PAGE;
 	}
 	if (n_failed > 0)
 		ds_plugins_host()->log(LOG_INFO, "no huge pages for %llu MiB of the image",
 				       (unsigned long long)n_failed * HUGE_PAGE >> 20);
+}
+
+void ds_huge_collapse(const struct ds_image *image)
+{
+	collapse(image, NULL);
+}
+
+static void *run(void *self)
+{
+	struct ds_huge *huge = self;
+
+	/* Linux: a thread has its own nice value. Without it the work is the same, only less polite. */
+	if (setpriority(PRIO_PROCESS, 0, 19) < 0)
+		ds_plugins_host()->log(LOG_DEBUG, "the image is collapsed at ordinary priority: %s", strerror(errno));
+	collapse(huge->image, &huge->quit);
 	return NULL;
 }
 
@@ -56,7 +67,7 @@ struct ds_huge *ds_huge_new(const struct ds_image *image)
 
 	if (!huge)
 		return NULL;
-	huge->data = (uint8_t *)(uintptr_t)ds_image_data(image, &huge->size);
+	huge->image = image;
 	if (pthread_create(&huge->thread, NULL, run, huge) != 0) {
 		free(huge);
 		return NULL;
@@ -64,20 +75,12 @@ struct ds_huge *ds_huge_new(const struct ds_image *image)
 	return huge;
 }
 
-void ds_huge_finish(struct ds_huge *huge)
-{
-	if (huge && !huge->finished)
-		pthread_join(huge->thread, NULL);
-	if (huge)
-		huge->finished = true;
-}
-
 struct ds_huge *ds_huge_free(struct ds_huge *huge)
 {
 	if (!huge)
 		return NULL;
 	atomic_store(&huge->quit, true);
-	ds_huge_finish(huge);
+	pthread_join(huge->thread, NULL);
 	free(huge);
 	return NULL;
 }
