@@ -3,6 +3,7 @@
  * The KV cache is sized for @parallel texts of @context tokens; memory that is reserved and never used is never touched. */
 #include "engine.h"
 #include "chain.h"
+#include "kv-type.h"
 #include "kv.h"
 #include "message.h"
 #include "settings.h"
@@ -51,15 +52,15 @@ static const char *read_name(const json_t *map, const char *key)
 static int read_options(const json_t *map, struct map_options *o, struct ds_error *err)
 {
 	static const char *const precisions[] = {"fast", "exact", NULL};
-	static const char *const kv_types[] = {"f32", "f16", "bf16", "q8_0", NULL};
-	static const enum ds_dtype kv_dtypes[] = {DS_DTYPE_F32, DS_DTYPE_F16, DS_DTYPE_BF16, DS_DTYPE_Q8_0};
-	int precision = read_choice(map, "precision", precisions, 0, err);
-	int kv_type = read_choice(map, "kv_type", kv_types, 2, err), r;
+	const json_t *kv_type = json_object_get(map, "kv_type");
+	int precision = read_choice(map, "precision", precisions, 0, err), r;
 
-	if (precision < 0 || kv_type < 0)
-		return -EINVAL;
+	if (precision < 0)
+		return precision;
 	o->precision = precision ? DS_PRECISION_EXACT : DS_PRECISION_FAST;
-	o->kv_dtype = o->precision == DS_PRECISION_EXACT ? DS_DTYPE_F32 : kv_dtypes[kv_type];
+	o->kv_dtype = ds_kv_dtype(o->precision, kv_type ? json_string_value(kv_type) : "bf16");
+	if (!o->kv_dtype)
+		return ds_fail(err, -EINVAL, "MAP: kv_type is not one that this engine knows");
 	o->backend = read_name(map, "backend");
 	o->dialect = read_name(map, "dialect");
 	r = read_number(map, "context", UINT32_MAX, &o->context, err);

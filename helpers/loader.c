@@ -7,6 +7,7 @@
 #include "builder.h"
 #include "describe.h"
 #include "fill.h"
+#include "kv-type.h"
 #include "message.h"
 #include "requests.h"
 
@@ -175,27 +176,11 @@ uint64_t ds_loader_scratch_size(const struct ds_hparams *h, uint64_t parallel)
 	return multiply(sizeof(float), add(multiply(row, STEP_ROWS), multiply(h->vocab, parallel)));
 }
 
-static const struct {
-	const char *name;
-	enum ds_dtype dtype;
-} kv_types[] = {{"f32", DS_DTYPE_F32}, {"f16", DS_DTYPE_F16}, {"bf16", DS_DTYPE_BF16}, {"q8_0", DS_DTYPE_Q8_0}};
-
-/* 0: no type of a cache has this name. */
-static enum ds_dtype kv_dtype(enum ds_precision precision, const char *name)
-{
-	enum ds_dtype dtype = 0;
-
-	for (size_t i = 0; i < DS_ARRAY_SIZE(kv_types); i++)
-		if (strcmp(kv_types[i].name, name) == 0)
-			dtype = kv_types[i].dtype;
-	return dtype != 0 && precision == DS_PRECISION_EXACT ? DS_DTYPE_F32 : dtype;
-}
-
 /* Bytes of the cache a token takes in all layers, the engine's block of multi-token prediction being one of them: a row
  * of MLA's latent, or keys and values of each key head. Exact precision keeps F32 whatever @kv_type says. */
 uint64_t ds_loader_kv_size(const struct ds_hparams *h, enum ds_precision precision, const char *kv_type)
 {
-	const struct ds_dtype_info *info = ds_dtype_info(kv_dtype(precision, kv_type));
+	const struct ds_dtype_info *info = ds_dtype_info(ds_kv_dtype(precision, kv_type));
 	uint64_t n_layers = (uint64_t)h->n_layers + (h->n_mtp > 0);
 	uint64_t width = h->n_kv_heads > 0 ? multiply(2 * (uint64_t)h->n_kv_heads, h->head_dim)
 					   : (uint64_t)h->kv_lora + h->qk_rope;
@@ -219,10 +204,10 @@ static int send_plan(struct loader *l, const json_t *load, enum ds_precision pre
 	const struct ds_image_writer *image = ds_model_builder_image(l->builder);
 	const struct ds_hparams *h = ds_image_writer_get_hparams(image);
 	json_int_t parallel = json_integer_value(json_object_get(load, "parallel"));
-	const struct ds_dtype_info *info = ds_dtype_info(kv_dtype(precision, kv_type));
+	const struct ds_dtype_info *info = ds_dtype_info(ds_kv_dtype(precision, kv_type));
 	struct ds_plan plan;
 
-	if (!ds_kv_suits(h, kv_dtype(precision, kv_type)))
+	if (!ds_kv_suits(h, ds_kv_dtype(precision, kv_type)))
 		return ds_fail(err, -ENOTSUP,
 			       "kv_type %s has blocks of %u, which the heads of this model do not fill; bf16 is for all", kv_type,
 			       info->block);
@@ -259,7 +244,7 @@ static int read_wishes(const json_t *json, struct wishes *w, struct ds_error *er
 		r = load_text(json, "residency", &residency, err);
 	if (r < 0)
 		return r;
-	if (!kv_dtype(DS_PRECISION_FAST, w->kv_type))
+	if (!ds_kv_dtype(DS_PRECISION_FAST, w->kv_type))
 		return ds_fail(err, -EPROTO, "LOAD: kv_type \"%.32s\" is not f32, f16, bf16 or q8_0", w->kv_type);
 	w->precision = strcmp(precision, "exact") == 0 ? DS_PRECISION_EXACT : DS_PRECISION_FAST;
 	if (w->precision != DS_PRECISION_EXACT && strcmp(precision, "fast") != 0)

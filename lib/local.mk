@@ -7,6 +7,7 @@ lib_libds_a_SOURCES = \
 	lib/image-writer.c lib/image-writer.h \
 	lib/image.c lib/image.h \
 	lib/images.c lib/images.h \
+	lib/kv-type.h \
 	lib/landlock.c lib/landlock.h \
 	lib/message.c lib/message.h \
 	lib/sandbox.c lib/sandbox.h \
