@@ -25,14 +25,14 @@ static int asked_isa(void)
 static const char *identity(void)
 {
 	static const char *const names[DS_ISA_COUNT] = {
-		[DS_ISA_PORTABLE] = "cpu-2-portable",
-		[DS_ISA_NEON] = "cpu-2-neon",
-		[DS_ISA_NEON_DOTPROD] = "cpu-2-neon-dotprod",
-		[DS_ISA_AVX2] = "cpu-2-avx2",
-		[DS_ISA_AVX2_VNNI] = "cpu-2-avx2-vnni",
-		[DS_ISA_AVX512] = "cpu-2-avx512",
-		[DS_ISA_AVX512_VNNI] = "cpu-2-avx512-vnni",
-		[DS_ISA_AVX512_BF16] = "cpu-2-avx512-bf16",
+		[DS_ISA_PORTABLE] = "cpu-3-portable",
+		[DS_ISA_NEON] = "cpu-3-neon",
+		[DS_ISA_NEON_DOTPROD] = "cpu-3-neon-dotprod",
+		[DS_ISA_AVX2] = "cpu-3-avx2",
+		[DS_ISA_AVX2_VNNI] = "cpu-3-avx2-vnni",
+		[DS_ISA_AVX512] = "cpu-3-avx512",
+		[DS_ISA_AVX512_VNNI] = "cpu-3-avx512-vnni",
+		[DS_ISA_AVX512_BF16] = "cpu-3-avx512-bf16",
 	};
 	int isa = asked_isa();
 

@@ -26,6 +26,27 @@ struct ds_panel_format {
 	uint32_t n_units;
 };
 
+/* Which unit of a block, as the checkpoint has it, is the @i-th of a panel: scales come first, then what is multiplied, in
+ * the order in which kernels use it, so that memory is read in order. */
+static inline uint32_t ds_panel_unit(enum ds_dtype dtype, uint32_t i)
+{
+	switch (dtype) {
+	case DS_DTYPE_Q2_K: /* scales of the block, of the groups, bits */
+		return i == 0 ? 20 : i - 1;
+	case DS_DTYPE_Q3_K: /* third bits of four elements from eight places, their lower bits in two words */
+		return i < 3 ? 24 + i : (i - 3) % 3 * 8 + (i - 3) / 3;
+	case DS_DTYPE_Q5_K: /* fifth bits from eight places, their nibbles in four words */
+		return i < 4 ? i : 4 + (i - 4) % 5 * 8 + (i - 4) / 5;
+	case DS_DTYPE_Q6_K: { /* nibbles from four places in two words, their upper bits */
+		uint32_t half = (i - 4) / 24, u = (i - 4) % 24 / 3, word = (i - 4) % 3;
+
+		return i < 4 ? 48 + i : word < 2 ? half * 16 + word * 8 + u : 32 + half * 8 + u;
+	}
+	default:
+		return i;
+	}
+}
+
 /* Types that may be stored so: BF16 and the quantised blocks but FP8. */
 static inline bool ds_panel_has(enum ds_dtype dtype)
 {

@@ -18,6 +18,7 @@ enum {
 	VECTOR_SIZE = LANES * 4,	     /* bytes */
 	SPAN = DS_TILE_SPAN,
 	FEW = DS_TILE_FEW,
+	MAX_OUTPUTS = 8, /* of a step */
 };
 
 #include "tiles-unpack.h"
@@ -31,12 +32,11 @@ static ALWAYS_INLINE void ask_ahead(const uint8_t *words, unsigned n_units)
 }
 
 /* The rows from @r on of groups from column @col on. */
-static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, unsigned r, enum ds_tile_kind kind)
+static ALWAYS_INLINE struct scales scales_at(struct ds_tile *tile, size_t col, unsigned r, enum ds_tile_kind kind)
 {
 	size_t group = col / ds_tile_group(kind);
 
-	return (struct target){
-		.codes = tile->codes[col / 4][r],
+	return (struct scales){
 		.scales = &tile->scales[col / 32][r],
 		.mins = &tile->mins[col / 32][r],
 		.k_scales = &tile->k_scales[group][r],
@@ -47,6 +47,30 @@ static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, u
 }
 
 #define DEFINE_UNPACK(name, dtype)                                                                                    \
+	/* A block of the rows of a vector; the bytes go to @codes. */                                                \
+	static ALWAYS_INLINE void unpack_##name(const uint8_t *heads, const uint8_t *words, uint8_t *codes,           \
+						struct scales scales)                                                 \
+	{                                                                                                             \
+		const struct shape s = shape_of(dtype);                                                               \
+		const uint8_t *step = words + s.first * 64;                                                           \
+                                                                                                                      \
+		scales_##name(heads, words, scales);                                                                  \
+		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
+			uint8_t *to = codes + part_begin(s, part) * 64;                                               \
+                                                                                                                      \
+			UNROLL                                                                                        \
+			for (unsigned u = 0; u < s.n_steps; u++) {                                                    \
+				ivec out[MAX_OUTPUTS];                                                                \
+                                                                                                                      \
+				step_##name(words, step + u * s.n_words * 64, u, out);                                \
+				UNROLL                                                                                \
+				for (unsigned o = 0; o < s.n_outputs; o++)                                            \
+					iv_store(to + (o * s.stride + u) * 64, out[o]);                               \
+			}                                                                                             \
+			step += s.n_steps * s.n_words * 64;                                                           \
+		}                                                                                                     \
+	}                                                                                                             \
+                                                                                                                      \
 	static void unpack_panel_##name(struct ds_tile *tile, const void *panel, size_t cols, size_t block, size_t n) \
 	{                                                                                                             \
 		const struct ds_panel_format f = ds_panel_format(dtype);                                              \
@@ -56,8 +80,9 @@ static ALWAYS_INLINE struct target target_at(struct ds_tile *tile, size_t col, u
                                                                                                                       \
 		for (size_t b = 0; b < n; b++) {                                                                      \
 			for (unsigned v = 0; v < VECTORS; v++)                                                        \
-				unpack_##name((struct source){heads + v * LANES * f.head_size, words + v * VECTOR_SIZE}, \
-					      target_at(tile, b * f.block, v * LANES, ds_tile_type(dtype).kind));     \
+				unpack_##name(heads + v * LANES * f.head_size, words + v * VECTOR_SIZE,               \
+					      tile->codes[b * f.block / 4][v * LANES],                                \
+					      scales_at(tile, b * f.block, v * LANES, ds_tile_type(dtype).kind));     \
 			ask_ahead(words, f.n_units);                                                                  \
 			heads += DS_PANEL * f.head_size;                                                              \
 			words += (size_t)f.n_units * 64;                                                              \
@@ -367,62 +392,127 @@ struct block_scales {
 	float d[DS_PANEL], d_min[DS_PANEL];
 };
 
-/* The sums of the groups of a block are complete: add them to those of the rows. */
-static ALWAYS_INLINE void finish_block(const struct block_scales *s, ivec (*groups)[FEW], const float *x_scale,
-				       const char *corrections, fvec *sum, unsigned n, enum ds_tile_kind kind)
+/* Of the sums of a part, which one output @o belongs to, and which group of the block sum @g is of. */
+static ALWAYS_INLINE unsigned sum_of(struct shape s, unsigned o, enum ds_tile_kind kind)
+{
+	return s.stride * 4 < ds_tile_group(kind) ? 0 : o;
+}
+
+static ALWAYS_INLINE unsigned group_of(struct shape s, unsigned part, unsigned g, enum ds_tile_kind kind)
+{
+	return (part_begin(s, part) + g * s.stride) * 4 / ds_tile_group(kind);
+}
+
+/* @total and the sums of @n_sums groups of row @i times their scales, which are @stride groups apart. */
+static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, unsigned n_sums, const int32_t *scales,
+				     unsigned stride)
 {
 	UNROLL
-	for (unsigned i = 0; i < n; i++) {
-		const void *correction = corrections + i * sizeof(int32_t);
-		ivec block = iv_set32(0);
-
-		if (ds_tile_span(kind) < SPAN) {
-			sum[i] = add_group(sum[i], groups[0][i], s->scales, s->mins, x_scale + i, correction, kind);
-			continue;
-		}
-		UNROLL
-		for (unsigned g = 0; g < SPAN / ds_tile_group(kind); g++)
-			block = iv_add(block, iv_mul(groups[g][i], iv_load(s->k_scales + g * DS_PANEL)));
-		sum[i] = add_block(sum[i], block, s->d, s->d_min, s->k_mins, x_scale + i, correction, n, kind);
-	}
+	for (unsigned g = 0; g < n_sums; g++)
+		total = iv_add(total, iv_mul(sums[g][i], iv_load(scales + g * stride * DS_PANEL)));
+	return total;
 }
 
 /* Few rows of activations are multiplied with the words of the weights as they come from memory, in order: nothing but
  * the sums is kept. */
 #define DEFINE_FEW(name, dtype)                                                                                       \
+	/* The sums of a part's groups in integers: @x is the first activation of its first step. */                  \
+	static ALWAYS_INLINE const uint8_t *sum_part_##name(const uint8_t *block, const uint8_t *step,                \
+							    const int8_t *x, unsigned n, ivec (*sums)[FEW])           \
+	{                                                                                                             \
+		const struct shape s = shape_of(dtype);                                                               \
+		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
+                                                                                                                      \
+		for (unsigned begin = 0; begin < s.n_steps; begin += s.n_at_once) {                                   \
+			ask_ahead(step, s.n_at_once * s.n_words);                                                     \
+			UNROLL                                                                                        \
+			for (unsigned u = 0; u < s.n_at_once; u++) {                                                  \
+				ivec out[MAX_OUTPUTS];                                                                \
+                                                                                                                      \
+				step_##name(block, step + u * s.n_words * 64, begin + u, out);                        \
+				UNROLL                                                                                \
+				for (unsigned o = 0; o < s.n_outputs; o++) {                                          \
+					UNROLL                                                                        \
+					for (unsigned i = 0; i < n; i++) {                                            \
+						ivec *sum = &sums[sum_of(s, o, kind)][i];                             \
+						ivec codes = iv_broadcast(x + ((o * s.stride + u) * n + i) * 4);      \
+                                                                                                                      \
+						*sum = ds_tile_is_signed(kind) ? iv_dot_signed(*sum, out[o], codes)   \
+									       : iv_dot(*sum, out[o], codes);         \
+					}                                                                             \
+				}                                                                                     \
+			}                                                                                             \
+			step += s.n_at_once * s.n_words * 64;                                                         \
+			x += s.n_at_once * n * 4;                                                                     \
+		}                                                                                                     \
+		return step;                                                                                          \
+	}                                                                                                             \
+                                                                                                                      \
+	/* What a block adds to @sum; @x, @x_scale and @corrections are of the block. */                              \
+	static ALWAYS_INLINE void sum_block_##name(const uint8_t *heads, const uint8_t *words, const int8_t *x,       \
+						   const float *x_scale, const char *corrections, unsigned n, fvec *sum) \
+	{                                                                                                             \
+		const struct shape s = shape_of(dtype);                                                               \
+		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
+		const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;                                         \
+		const uint8_t *step = words + s.first * 64;                                                           \
+		struct block_scales to;                                                                               \
+		ivec total[FEW];                                                                                      \
+                                                                                                                      \
+		ask_ahead(words, s.first);                                                                            \
+		scales_##name(heads, words, (struct scales){to.scales, to.mins, to.k_scales, to.k_mins, to.d, to.d_min}); \
+		UNROLL                                                                                                \
+		for (unsigned i = 0; i < n; i++)                                                                      \
+			total[i] = iv_set32(0);                                                                       \
+		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
+			ivec sums[MAX_OUTPUTS][FEW];                                                                  \
+                                                                                                                      \
+			UNROLL                                                                                        \
+			for (unsigned g = 0; g < n_sums; g++) {                                                       \
+				const char *first = corrections + group_of(s, part, g, kind) * n * 4;                 \
+                                                                                                                      \
+				UNROLL                                                                                \
+				for (unsigned i = 0; i < n; i++)                                                      \
+					sums[g][i] = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast(first + i * 4); \
+			}                                                                                             \
+			step = sum_part_##name(words, step, x + part_begin(s, part) * n * 4, n, sums);                \
+			UNROLL                                                                                        \
+			for (unsigned i = 0; i < n; i++) {                                                            \
+				if (ds_tile_span(kind) < SPAN)                                                        \
+					sum[i] = add_group(sum[i], sums[0][i], to.scales, to.mins, x_scale + i,       \
+							   corrections + i * 4, kind);                                \
+				else                                                                                  \
+					total[i] = add_groups(total[i], sums, i, n_sums, to.k_scales +                \
+							      group_of(s, part, 0, kind) * DS_PANEL,                  \
+							      group_of(s, 0, 1, kind));                               \
+			}                                                                                             \
+		}                                                                                                     \
+		if (ds_tile_span(kind) < SPAN)                                                                        \
+			return;                                                                                       \
+		UNROLL                                                                                                \
+		for (unsigned i = 0; i < n; i++)                                                                      \
+			sum[i] = add_block(sum[i], total[i], to.d, to.d_min, to.k_mins, x_scale + i,                  \
+					   corrections + i * 4, n, kind);                                             \
+	}                                                                                                             \
+                                                                                                                      \
 	static ALWAYS_INLINE void few_##name(const struct ds_few_product *op, const uint8_t *panel, unsigned r,       \
 					     unsigned n, fvec *sum)                                                   \
 	{                                                                                                             \
 		const struct ds_panel_format f = ds_panel_format(dtype);                                              \
 		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
-		const size_t heads_size = ds_panel_heads_size(&f, op->cols);                                          \
-		const unsigned n_groups = f.block / ds_tile_group(kind);                                              \
-		struct source from = {panel + r * f.head_size, panel + heads_size + r * 4};                           \
+		const uint8_t *heads = panel + r * f.head_size;                                                       \
+		const uint8_t *words = panel + ds_panel_heads_size(&f, op->cols) + r * 4;                             \
 		const char *corrections = op->codes.corrections;                                                      \
 		const int8_t *x = op->codes.bytes;                                                                    \
 		const float *x_scale = op->codes.scales;                                                              \
                                                                                                                       \
 		for (size_t b = 0; b < op->cols / f.block; b++) {                                                     \
-			ivec groups[SPAN / DS_TILE_MIN_GROUP][FEW];                                                   \
-			struct block_scales s;                                                                        \
-                                                                                                                      \
-			UNROLL                                                                                        \
-			for (unsigned g = 0; g < n_groups; g++) {                                                     \
-				UNROLL                                                                                \
-				for (unsigned i = 0; i < n; i++)                                                      \
-					groups[g][i] = ds_tile_has_mins(kind)                                         \
-							       ? iv_set32(0)                                          \
-							       : iv_broadcast(corrections + (g * n + i) * 4);         \
-			}                                                                                             \
-			ask_ahead(from.words, f.n_units);                                                             \
-			unpack_##name(from, (struct target){NULL, groups, x, n, kind, s.scales, s.mins, s.k_scales,   \
-							    s.k_mins, s.d, s.d_min});                                 \
-			finish_block(&s, groups, x_scale, corrections, sum, n, kind);                                 \
-			from.heads += DS_PANEL * f.head_size;                                                         \
-			from.words += (size_t)f.n_units * 64;                                                         \
+			sum_block_##name(heads, words, x, x_scale, corrections, n, sum);                              \
+			heads += DS_PANEL * f.head_size;                                                              \
+			words += (size_t)f.n_units * 64;                                                              \
 			x += f.block * n;                                                                             \
 			x_scale += f.block / ds_tile_span(kind) * n;                                                  \
-			corrections += n_groups * n * correction_size(kind);                                          \
+			corrections += f.block / ds_tile_group(kind) * n * correction_size(kind);                     \
 		}                                                                                                     \
 	}                                                                                                             \
                                                                                                                       \

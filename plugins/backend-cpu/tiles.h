@@ -20,7 +20,7 @@ enum {
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
 	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
 	DS_TILE_FEW = 2,       /* rows of activations that are better multiplied without a tile */
-	DS_TILE_AHEAD = 4608,  /* bytes before their use that memory is asked for weights */
+	DS_TILE_AHEAD = 6912,  /* bytes before their use that memory is asked for weights */
 	DS_TILE_GROUP = 32,    /* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */
 	DS_TILE_SPAN = 256,    /* most elements that share a scale of the activations */
