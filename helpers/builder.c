@@ -504,6 +504,18 @@ bool ds_model_builder_is_mapped(const struct ds_model_builder *builder)
 	return builder->is_mapped;
 }
 
+/* Blocks cannot be turned, so what is turned from them becomes F32. BF16 has more bits than blocks of these types, and
+ * fast precision rounds activations to as many. */
+static void narrow_turned(struct ds_model_tensor *t)
+{
+	bool turned = t->desc.dtype == DS_DTYPE_F32 && t->n_parts > 0;
+
+	for (size_t i = 0; i < t->n_parts; i++)
+		turned = turned && t->parts[i].transposed && !ds_dtype_is_float(t->parts[i].dtype);
+	if (turned)
+		t->desc.dtype = DS_DTYPE_BF16;
+}
+
 int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_backend_ops *backend,
 			  enum ds_precision precision, struct ds_error *err)
 {
@@ -514,6 +526,8 @@ int ds_model_builder_plan(struct ds_model_builder *builder, const struct ds_back
 	for (uint32_t i = 0; r == 0 && i < builder->n_tensors; i++) {
 		struct ds_model_tensor *t = &builder->tensors[i];
 
+		if (precision == DS_PRECISION_FAST)
+			narrow_turned(t);
 		r = backend->plan(&t->desc, precision, &t->layout, err);
 		if (r == 0)
 			r = check_layout(t, err);

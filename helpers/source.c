@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "dtype.h"
+
 #define FP8_BLOCK sizeof(((struct ds_block_fp8 *)0)->qs)
 
 void ds_source_init(struct ds_source *source, const struct ds_model_builder *builder)
@@ -130,7 +132,7 @@ static int turn_row(struct ds_source *s, const struct ds_model_tensor *t, const 
 	uint64_t skipped = first % (part->dtype == DS_DTYPE_FP8 ? 1 : ds_dtype_info(part->dtype)->block);
 	int r;
 
-	if (t->desc.dtype != DS_DTYPE_F32) { /* 16 bits, and the same in the file */
+	if (t->desc.dtype == part->dtype && part->dtype != DS_DTYPE_F32) { /* 16 bits */
 		for (uint64_t i = 0; i < n; i++)
 			memcpy(&half[i * t->cols + c], &halves[i], sizeof(*half));
 		return 0;
@@ -139,7 +141,10 @@ static int turn_row(struct ds_source *s, const struct ds_model_tensor *t, const 
 	if (r == 0)
 		r = to_floats(s, part, c, first - skipped, skipped + n, raw, s->values, err);
 	for (uint64_t i = 0; r == 0 && i < n; i++)
-		y[i * t->cols + c] = s->values[skipped + i];
+		if (t->desc.dtype == DS_DTYPE_BF16)
+			half[i * t->cols + c] = ds_f32_to_bf16(s->values[skipped + i]);
+		else
+			y[i * t->cols + c] = s->values[skipped + i];
 	return r;
 }
 

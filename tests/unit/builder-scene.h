@@ -76,6 +76,7 @@ struct checkpoint {
 	struct ds_file files[N_FILES];
 	struct ds_model_builder *builder;
 	const struct ds_builder *calls;
+	enum ds_precision precision; /* exact, unless the test says otherwise */
 };
 
 static inline uint16_t word_at(unsigned file, uint64_t offset)
@@ -88,6 +89,7 @@ static inline int setup(void **state)
 	static const struct ds_hparams hparams = {.architecture = "test", .vocab = 1};
 	struct checkpoint *c = calloc(1, sizeof(*c));
 
+	c->precision = DS_PRECISION_EXACT;
 	for (unsigned f = 0; f < N_FILES; f++) {
 		uint16_t *words = malloc(FILE_SIZE);
 
@@ -129,7 +131,7 @@ static inline int part(struct checkpoint *c, struct ds_part p, struct ds_error *
 
 static inline int plan_all(struct checkpoint *c, struct ds_error *err)
 {
-	return ds_model_builder_plan(c->builder, &backend, DS_PRECISION_EXACT, err);
+	return ds_model_builder_plan(c->builder, &backend, c->precision, err);
 }
 
 /* A tensor that is whole: one part from the start of the first file. */

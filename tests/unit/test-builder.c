@@ -286,6 +286,28 @@ static void fp8_becomes_floats_turned_or_not(void **state)
 		}
 }
 
+static void what_is_turned_from_blocks_is_bf16_in_fast_precision(void **state)
+{
+	struct checkpoint *c = *state;
+	ds_cleanup(ds_image_freep) struct ds_image *image = NULL;
+	uint32_t t, u;
+
+	c->precision = DS_PRECISION_FAST;
+	assert_int_equal(add(c, "plain", DS_DTYPE_F32, 300, 200, &t, NULL), 0);
+	assert_int_equal(part(c, fp8_part(t, 300, true), NULL), 0);
+	assert_int_equal(add(c, "plain too", DS_DTYPE_F32, 200, 300, &u, NULL), 0);
+	assert_int_equal(part(c, fp8_part(u, 200, false), NULL), 0);
+	image = build(c);
+	assert_int_equal(ds_image_tensor(image, "plain")->dtype, DS_DTYPE_BF16);
+	assert_int_equal(ds_image_tensor(image, "plain too")->dtype, DS_DTYPE_F32);
+	for (uint64_t r = 0; r < 200; r++)
+		for (uint64_t k = 0; k < 300; k++) {
+			float want = fp8_element(1000, 300, 150 + r, k), got = ds_bf16_to_f32(half(image, "plain", k, r));
+
+			assert_true(isnan(want) ? isnan(got) : fabsf(got - want) <= fabsf(want) * 0x1p-8f);
+		}
+}
+
 static void fp8_without_scales_is_what_it_says(void **state)
 {
 	struct checkpoint *c = *state;
@@ -497,6 +519,7 @@ int main(void)
 		TEST(rows_may_lie_apart),
 		TEST(fp8_gets_its_scales_into_its_blocks),
 		TEST(fp8_becomes_floats_turned_or_not),
+		TEST(what_is_turned_from_blocks_is_bf16_in_fast_precision),
 		TEST(fp8_without_scales_is_what_it_says),
 		TEST(a_tensor_of_many_chunks_arrives),
 		TEST(tensors_of_a_mapped_model_stay_where_they_are),
