@@ -6,6 +6,7 @@
 
 #include <cblas.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cpus.h"
 
@@ -166,33 +167,34 @@ static int map(void *self, const void *image, uint64_t size, struct ds_error *er
 	return 0;
 }
 
-enum { ALIGNMENT = 64 };
+/* Anonymous memory, untouched until it is used: a cache may be large and never be filled. What is large enough that a huge
+ * page more is nothing to it asks for such: rows of a long text are read from thousands of pages in every step. */
+enum { HUGE_FROM = 8 << 20, HEADER = 64 };
 
-/* calloc(), since it leaves large memory untouched until it is used; what it gave stands before what is handed out. */
 static void *cpu_alloc(void *self, uint64_t size)
 {
 	uint64_t total;
-	char *base, *p;
+	char *p;
 
-	if (__builtin_add_overflow(size, ALIGNMENT + sizeof(base), &total) || total > PTRDIFF_MAX)
+	if (__builtin_add_overflow(size, HEADER, &total) || total > PTRDIFF_MAX)
 		return NULL;
-	base = calloc(1, total);
-	if (!base)
+	p = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
 		return NULL;
-	p = base + sizeof(base);
-	p += -(uintptr_t)p % ALIGNMENT;
-	memcpy(p - sizeof(base), &base, sizeof(base));
-	return p;
+	if (total >= HUGE_FROM)
+		madvise(p, total, MADV_HUGEPAGE);
+	memcpy(p, &total, sizeof(total));
+	return p + HEADER;
 }
 
 static void release(void *self, void *p)
 {
-	char *base;
+	uint64_t total;
 
 	if (!p)
 		return;
-	memcpy(&base, (char *)p - sizeof(base), sizeof(base));
-	free(base);
+	memcpy(&total, (char *)p - HEADER, sizeof(total));
+	munmap((char *)p - HEADER, total);
 }
 
 static void copy(void *self, void *dst, const void *src, uint64_t size)
