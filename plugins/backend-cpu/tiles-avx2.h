@@ -81,6 +81,16 @@ static inline ivec iv_mul(ivec a, ivec b)
 	return _mm256_mullo_epi32(a, b);
 }
 
+static inline ivec iv_mul_halfwords(ivec a, ivec b)
+{
+	return _mm256_mullo_epi16(a, b);
+}
+
+static inline ivec iv_add_halfwords(ivec a, ivec b)
+{
+	return _mm256_add_epi16(a, b);
+}
+
 /* To every word the products of two signed halfwords. */
 static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
 {
@@ -181,6 +191,21 @@ static inline fvec fv_sub(fvec a, fvec b)
 static inline fvec fv_mul(fvec a, fvec b)
 {
 	return _mm256_mul_ps(a, b);
+}
+
+static inline fvec fv_div(fvec a, fvec b)
+{
+	return _mm256_div_ps(a, b);
+}
+
+static inline fvec fv_max(fvec a, fvec b)
+{
+	return _mm256_max_ps(a, b);
+}
+
+static inline fvec fv_abs(fvec v)
+{
+	return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
 }
 
 static inline fvec fv_fma(fvec a, fvec b, fvec c)

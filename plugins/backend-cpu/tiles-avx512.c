@@ -84,6 +84,16 @@ static inline ivec iv_mul(ivec a, ivec b)
 	return _mm512_mullo_epi32(a, b);
 }
 
+static inline ivec iv_mul_halfwords(ivec a, ivec b)
+{
+	return _mm512_mullo_epi16(a, b);
+}
+
+static inline ivec iv_add_halfwords(ivec a, ivec b)
+{
+	return _mm512_add_epi16(a, b);
+}
+
 /* To every word the products of two signed halfwords. */
 static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
 {
@@ -187,6 +197,21 @@ static inline fvec fv_sub(fvec a, fvec b)
 static inline fvec fv_mul(fvec a, fvec b)
 {
 	return _mm512_mul_ps(a, b);
+}
+
+static inline fvec fv_div(fvec a, fvec b)
+{
+	return _mm512_div_ps(a, b);
+}
+
+static inline fvec fv_max(fvec a, fvec b)
+{
+	return _mm512_max_ps(a, b);
+}
+
+static inline fvec fv_abs(fvec v)
+{
+	return _mm512_abs_ps(v);
 }
 
 static inline fvec fv_fma(fvec a, fvec b, fvec c)

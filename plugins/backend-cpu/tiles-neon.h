@@ -84,6 +84,16 @@ static inline ivec iv_mul(ivec a, ivec b)
 	return vmulq_u32(a, b);
 }
 
+static inline ivec iv_mul_halfwords(ivec a, ivec b)
+{
+	return vreinterpretq_u32_u16(vmulq_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
+}
+
+static inline ivec iv_add_halfwords(ivec a, ivec b)
+{
+	return vreinterpretq_u32_u16(vaddq_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b)));
+}
+
 /* To every word the products of two signed halfwords. */
 static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
 {
@@ -184,6 +194,21 @@ static inline fvec fv_sub(fvec a, fvec b)
 static inline fvec fv_mul(fvec a, fvec b)
 {
 	return vmulq_f32(a, b);
+}
+
+static inline fvec fv_div(fvec a, fvec b)
+{
+	return vdivq_f32(a, b);
+}
+
+static inline fvec fv_max(fvec a, fvec b)
+{
+	return vmaxq_f32(a, b);
+}
+
+static inline fvec fv_abs(fvec v)
+{
+	return vabsq_f32(v);
 }
 
 static inline fvec fv_fma(fvec a, fvec b, fvec c)

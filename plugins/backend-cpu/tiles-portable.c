@@ -83,6 +83,16 @@ static inline ivec iv_mul(ivec a, ivec b)
 	return a * b;
 }
 
+static inline ivec iv_mul_halfwords(ivec a, ivec b)
+{
+	return ((a >> 16) * (b >> 16)) << 16 | ((a & 0xffff) * (b & 0xffff) & 0xffff);
+}
+
+static inline ivec iv_add_halfwords(ivec a, ivec b)
+{
+	return ((a >> 16) + (b >> 16)) << 16 | ((a + b) & 0xffff);
+}
+
 static inline ivec iv_dot_halfwords(ivec sum, ivec a, ivec b)
 {
 	return sum + (ivec)((int16_t)a * (int16_t)b) + (ivec)((int16_t)(a >> 16) * (int16_t)(b >> 16));
@@ -194,6 +204,21 @@ static inline fvec fv_sub(fvec a, fvec b)
 static inline fvec fv_mul(fvec a, fvec b)
 {
 	return a * b;
+}
+
+static inline fvec fv_div(fvec a, fvec b)
+{
+	return a / b;
+}
+
+static inline fvec fv_max(fvec a, fvec b)
+{
+	return a > b ? a : b;
+}
+
+static inline fvec fv_abs(fvec v)
+{
+	return fabsf(v);
 }
 
 static inline fvec fv_fma(fvec a, fvec b, fvec c)

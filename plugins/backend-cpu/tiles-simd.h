@@ -91,6 +91,92 @@ static ALWAYS_INLINE struct scales scales_at(struct ds_tile *tile, size_t col, u
 
 DS_TILE_TYPES(DEFINE_UNPACK)
 
+/* A group of a block, in floats: what a byte is multiplied with, and what is added. */
+struct line {
+	fvec slope, start;
+};
+
+static ALWAYS_INLINE struct line line_of(const struct ds_tile *tile, size_t block, unsigned g, unsigned r,
+					 struct ds_tile_type type)
+{
+	const size_t group = block * SPAN / ds_tile_group(type.kind) + g;
+	fvec slope = fv_mul(fv_load(&tile->d[block][r]), fv_of_int(iv_load(&tile->k_scales[group][r])));
+	ivec min;
+
+	if (!ds_tile_has_mins(type.kind))
+		return (struct line){slope, fv_mul(slope, fv_set((float)-type.offset))};
+	min = iv_load(&tile->k_mins[group / 2][r]);
+	min = group % 2 ? iv_shr(min, 16) : iv_and(min, iv_set32(0xffff));
+	return (struct line){slope, fv_mul(fv_load(&tile->d_min[block][r]), fv_sub(fv_set(0), fv_of_int(min)))};
+}
+
+static ALWAYS_INLINE ivec to_halfwords(fvec v)
+{
+	ivec word = iv_and(iv_round(v), iv_set32(0xffff));
+
+	return iv_or(word, iv_shl(word, 16));
+}
+
+/* @n times four bytes of a row become (byte * slope + start) / 256 in halfwords. */
+static ALWAYS_INLINE void map_bytes(uint8_t *codes, unsigned n, ivec slope, ivec start)
+{
+	const ivec even = iv_set32(0x00ff00ff);
+
+	UNROLL
+	for (unsigned k = 0; k < n; k++) {
+		ivec v = iv_load(codes + k * DS_PANEL_LINE);
+		ivec a = iv_add_halfwords(iv_mul_halfwords(iv_and(v, even), slope), start);
+		ivec b = iv_add_halfwords(iv_mul_halfwords(iv_and(iv_shr(v, 8), even), slope), start);
+
+		iv_store(codes + k * DS_PANEL_LINE, iv_or(iv_and(iv_shr(a, 8), even), iv_and(b, iv_set32(0xff00ff00))));
+	}
+}
+
+/* 0, or NaN where a scale of the block is not finite. */
+static ALWAYS_INLINE fvec nothing_of(const struct ds_tile *tile, size_t block, unsigned r, enum ds_tile_kind kind)
+{
+	fvec d = fv_load(&tile->d[block][r]), d_min = ds_tile_has_mins(kind) ? fv_load(&tile->d_min[block][r]) : fv_set(0);
+
+	return fv_add(fv_sub(d, d), fv_sub(d_min, d_min));
+}
+
+/* What a block of a vector's rows means, rounded to signed bytes of one scale: its largest value, as far as the bytes of a
+ * type allow, is 127. Slopes and starts have 8 bits behind the point. */
+static ALWAYS_INLINE void flatten_block(struct ds_tile *tile, size_t block, unsigned r, struct ds_tile_type type)
+{
+	const unsigned group = ds_tile_group(type.kind);
+	fvec largest = fv_set(0x1p-100f), factor;
+
+	for (unsigned g = 0; g < SPAN / group; g++) {
+		struct line l = line_of(tile, block, g, r, type);
+
+		largest = fv_max(largest, fv_max(fv_abs(l.start), fv_abs(fv_fma(l.slope, fv_set((float)type.flat), l.start))));
+	}
+	factor = fv_div(fv_set(127 * 256), largest);
+	for (unsigned g = 0; g < SPAN / group; g++) {
+		struct line l = line_of(tile, block, g, r, type);
+		/* Half of a step, so that what is cut off rounds; and what the variant's signed bytes are greater by. */
+		fvec start = fv_fma(l.start, factor, fv_set(128 + 256 * SIGNED_OFFSET));
+
+		map_bytes(tile->codes[(block * SPAN + g * group) / 4][r], group / 4, to_halfwords(fv_mul(l.slope, factor)),
+			  to_halfwords(start));
+	}
+	/* A scale that is infinite or no number makes what it scales none. */
+	fv_store(&tile->d[block][r], fv_mul(fv_add(largest, nothing_of(tile, block, r, type.kind)), fv_set(1 / 127.0f)));
+}
+
+static void flatten(struct ds_tile *tile, size_t n, struct ds_tile_type type)
+{
+	for (size_t b = 0; b < n; b++)
+		for (unsigned r = 0; r < DS_PANEL; r += LANES)
+			if (type.kind == DS_TILE_K_MIN)
+				flatten_block(tile, b, r, (struct ds_tile_type){DS_TILE_K_MIN, 0, type.flat});
+			else if (type.kind == DS_TILE_K_MIN_16)
+				flatten_block(tile, b, r, (struct ds_tile_type){DS_TILE_K_MIN_16, 0, type.flat});
+			else
+				flatten_block(tile, b, r, (struct ds_tile_type){DS_TILE_K_OFFSET_16, type.offset, type.flat});
+}
+
 /* The scale of @n activations, and *@factor, what makes bytes of them. The largest is found among the bits, where NaN is
  * larger than infinity and that than any number. */
 static ALWAYS_INLINE float scale_of(const float *x, unsigned n, float *factor)
@@ -139,6 +225,9 @@ static ALWAYS_INLINE void correct(const struct ds_codes *codes, size_t col, size
 	else if (kind == DS_TILE_K_MIN_16)
 		for (unsigned h = 0; h < 2; h++)
 			((int16_t *)codes->corrections)[(col / 32 * n + i) * 2 + h] = (int16_t)sums[h];
+	else if (kind == DS_TILE_FLAT)
+		((int32_t *)codes->corrections)[col / SPAN * n + i] =
+			(col % SPAN ? ((int32_t *)codes->corrections)[col / SPAN * n + i] : 0) - offset * (sums[0] + sums[1]);
 	else if (ds_tile_group(kind) == 16)
 		for (unsigned h = 0; h < 2; h++)
 			((int32_t *)codes->corrections)[(col / 16 + h) * n + i] = -offset * sums[h];
@@ -168,28 +257,20 @@ static void quantize(const struct ds_codes *codes, const float *const *x, size_t
 		}
 }
 
-/* The sums of the group of every row and column of the tile that begins at @col, in integers. @x and @corrections are
- * those of the group. */
-static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col, const int8_t *x,
-				    const void *corrections, ivec (*acc)[TILE_WIDTH], unsigned n, enum ds_tile_kind kind)
+/* To the sums of every row and column of the tile, the products of @n_words times four columns from @col on. @x: the bytes
+ * of those columns. */
+static ALWAYS_INLINE void add_products(const struct ds_tile_product *op, size_t col, const int8_t *x,
+				       ivec (*acc)[TILE_WIDTH], unsigned n, unsigned n_words, enum ds_tile_kind kind)
 {
 	const struct ds_tile *tile = op->tile;
 
-	UNROLL
-	for (unsigned i = 0; i < n; i++) {
-		ivec first = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast((const int32_t *)corrections + i);
-
-		UNROLL
-		for (unsigned v = 0; v < TILE_VECTORS; v++)
-			acc[v][i] = first;
-	}
 	/* Unrolled: in a loop gcc copies every sum before and after it is added to. */
 	UNROLL
-	for (unsigned s = 0; s < ds_tile_group(kind) / 4; s++) {
+	for (unsigned s = 0; s < n_words; s++) {
 		ivec w[TILE_VECTORS];
 
 		UNROLL
-		for (unsigned p = 0; p < TILE_PANELS; p++)
+		for (unsigned p = 0; p < TILE_PANELS && kind != DS_TILE_FLAT; p++) /* its many rows are no hurry */
 			__builtin_prefetch(op->next + p * op->panel_size + (col / 4 + s) * op->next_step, 0, 3);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
@@ -204,6 +285,22 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col
 								    : iv_dot(acc[v][i], w[v], codes);
 		}
 	}
+}
+
+/* The sums of the group of every row and column of the tile that begins at @col, in integers. @x and @corrections are
+ * those of the group. */
+static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col, const int8_t *x,
+				    const void *corrections, ivec (*acc)[TILE_WIDTH], unsigned n, enum ds_tile_kind kind)
+{
+	UNROLL
+	for (unsigned i = 0; i < n; i++) {
+		ivec first = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast((const int32_t *)corrections + i);
+
+		UNROLL
+		for (unsigned v = 0; v < TILE_VECTORS; v++)
+			acc[v][i] = first;
+	}
+	add_products(op, col, x, acc, n, ds_tile_group(kind) / 4, kind);
 }
 
 static ALWAYS_INLINE void clear(fvec (*sum)[TILE_WIDTH], unsigned n)
@@ -360,9 +457,46 @@ static ALWAYS_INLINE void product_blocks(const struct ds_tile_product *op, unsig
 	store_tile(op, sum, n);
 }
 
+/* One scale for 256 elements: nothing but dot products within a span. */
+static ALWAYS_INLINE void product_spans(const struct ds_tile_product *op, unsigned n)
+{
+	const int8_t *x = op->codes.bytes + op->col * n;
+	const float *x_scale = op->codes.scales + op->col / SPAN * n;
+	const int32_t *corrections = (const int32_t *)op->codes.corrections + op->col / SPAN * n;
+	fvec sum[TILE_VECTORS][TILE_WIDTH];
+
+	clear(sum, n);
+	for (size_t b = 0; b < op->cols / SPAN; b++) {
+		ivec acc[TILE_VECTORS][TILE_WIDTH];
+
+		UNROLL
+		for (unsigned v = 0; v < TILE_VECTORS; v++) {
+			UNROLL
+			for (unsigned i = 0; i < n; i++)
+				acc[v][i] = iv_broadcast(corrections + i);
+		}
+		for (size_t col = 0; col < SPAN; col += DS_TILE_GROUP)
+			add_products(op, b * SPAN + col, x + col * n, acc, n, DS_TILE_GROUP / 4, DS_TILE_FLAT);
+		UNROLL
+		for (unsigned v = 0; v < TILE_VECTORS; v++) {
+			fvec scale = fv_load(&op->tile[v / VECTORS].d[b][v % VECTORS * LANES]);
+
+			UNROLL
+			for (unsigned i = 0; i < n; i++)
+				sum[v][i] = fv_fma(fv_mul(fv_of_int(acc[v][i]), scale), fv_broadcast(x_scale + i), sum[v][i]);
+		}
+		x += SPAN * n;
+		x_scale += n;
+		corrections += n;
+	}
+	store_tile(op, sum, n);
+}
+
 #define PRODUCT_CASE(n, kind)                        \
 	case n:                                      \
-		if (ds_tile_span(kind) == 32)        \
+		if (kind == DS_TILE_FLAT)            \
+			product_spans(op, n);        \
+		else if (ds_tile_span(kind) == 32)   \
 			product_tile(op, n, kind);   \
 		else                                 \
 			product_blocks(op, n, kind); \
@@ -383,6 +517,7 @@ DEFINE_PRODUCT(k_signed, DS_TILE_K_SIGNED)
 DEFINE_PRODUCT(k_offset_16, DS_TILE_K_OFFSET_16)
 DEFINE_PRODUCT(k_min, DS_TILE_K_MIN)
 DEFINE_PRODUCT(k_min_16, DS_TILE_K_MIN_16)
+DEFINE_PRODUCT(flat, DS_TILE_FLAT)
 
 /* The scales of one block of one vector of rows. */
 struct block_scales {
@@ -553,6 +688,7 @@ static void set_tiles(struct ds_tiles *tiles)
 		.panels = TILE_PANELS,
 		.width = TILE_WIDTH,
 		.quantize = quantize,
+		.flatten = flatten,
 		.product = {
 			[DS_TILE_SIGNED] = product_signed,
 			[DS_TILE_OFFSET] = product_offset,
@@ -561,6 +697,7 @@ static void set_tiles(struct ds_tiles *tiles)
 			[DS_TILE_K_OFFSET_16] = product_k_offset_16,
 			[DS_TILE_K_MIN] = product_k_min,
 			[DS_TILE_K_MIN_16] = product_k_min_16,
+			[DS_TILE_FLAT] = product_flat,
 		},
 	};
 	DS_TILE_TYPES(SET_TYPE)

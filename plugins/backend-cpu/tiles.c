@@ -13,6 +13,7 @@
 enum {
 	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
+	FLAT_MIN = 48,	/* of activations that make it worth to bring a tile's weights to one scale: it takes eight tiles' time */
 	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
@@ -32,6 +33,15 @@ enum ds_tile_kind ds_tiles_kind(enum ds_dtype dtype)
 	return dtype == DS_DTYPE_BF16 || dtype == DS_DTYPE_FP8 ? DS_TILE_BF16 : ds_tile_type(dtype).kind;
 }
 
+/* How this product is made. Few rows are multiplied as the type says, with all that it has of precision. */
+static struct ds_tile_type type_of(const struct ds_product *p)
+{
+	struct ds_tile_type type = ds_tile_type(p->dtype);
+
+	type.kind = type.flat && p->n >= FLAT_MIN ? DS_TILE_FLAT : ds_tiles_kind(p->dtype);
+	return type;
+}
+
 bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n)
 {
 	if (w->layout == DS_LAYOUT_PANELS)
@@ -45,25 +55,28 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
 	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
 }
 
-/* The codes of tile @t of the activations of @p, whose first row is *@row. Rows are shared out evenly: a narrow tile takes
- * nearly as long as a wide one. */
-static struct ds_codes codes_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t t, size_t *row)
+/* The first row of tile @t of the @n rows of activations in @n_tiles. They are shared out evenly: a narrow tile takes nearly
+ * as long as a wide one. */
+static uint32_t first_row(uint32_t n, uint32_t n_tiles, uint32_t t)
 {
-	size_t n_tiles = ds_tiles_count(cpu, p->n), last = (t + 1) * p->n / n_tiles;
+	return (uint32_t)((uint64_t)t * n / n_tiles);
+}
 
-	*row = t * p->n / n_tiles;
-	return ds_codes_at((char *)p->codes + *row * ds_codes_size(p->cols), p->cols, (uint32_t)(last - *row));
+/* The codes of the rows @first to @last - 1 of the activations of @p, which are a tile. */
+static struct ds_codes codes_of(const struct ds_product *p, size_t first, size_t last)
+{
+	return ds_codes_at((char *)p->codes + first * ds_codes_size(p->cols), p->cols, (uint32_t)(last - first));
 }
 
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	struct ds_tile_type type = ds_tile_type(p->dtype);
+	struct ds_tile_type type = type_of(p);
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 
-	type.kind = ds_tiles_kind(p->dtype);
 	for (size_t t = first; t < last; t++) {
-		size_t row;
-		struct ds_codes codes = codes_of(cpu, p, t, &row);
+		size_t row = first_row(p->n, n_tiles, (uint32_t)t);
+		struct ds_codes codes = codes_of(p, row, first_row(p->n, n_tiles, (uint32_t)t + 1));
 		const float *x[DS_TILE_WIDTH];
 
 		for (uint32_t i = 0; i < codes.n; i++)
@@ -111,17 +124,19 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 		      size_t cols, struct tile_scratch *scratch, struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	bool is_bf16 = ds_tiles_kind(p->dtype) == DS_TILE_BF16;
+	enum ds_tile_kind kind = type_of(p).kind;
 	size_t block = ds_dtype_info(p->dtype)->block;
 
 	for (unsigned i = 0; i < tiles->panels && i * DS_PANEL < n_rows; i++) {
 		struct view v = view_of(cpu, p, row + i * DS_PANEL, n_rows - i * DS_PANEL, col, cols, scratch,
 					scratch->panels[i]);
 
-		if (is_bf16)
+		if (kind == DS_TILE_BF16)
 			op->panels[i] = v.panel + v.begin * DS_PANEL * sizeof(uint16_t);
 		else
 			tiles->unpack[p->dtype](&scratch->tile[i], v.panel, v.cols, v.begin / block, cols / block);
+		if (kind == DS_TILE_FLAT)
+			tiles->flatten(&scratch->tile[i], cols / block, ds_tile_type(p->dtype));
 	}
 	if (n_rows <= DS_PANEL)
 		op->panels[1] = op->panels[0];
@@ -131,14 +146,15 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	void (*product)(const struct ds_tile_product *op) = tiles->product[type_of(p).kind];
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 
-	for (size_t t = 0; t < ds_tiles_count(cpu, p->n); t++) {
-		size_t first;
-
-		op->codes = codes_of(cpu, p, t, &first);
+	for (uint32_t t = 0, first = 0, last; t < n_tiles; t++, first = last) {
+		last = first_row(p->n, n_tiles, t + 1);
+		op->codes = codes_of(p, first, last);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
-		tiles->product[ds_tiles_kind(p->dtype)](op);
+		product(op);
 		op->next_step = 0;
 	}
 }

@@ -38,6 +38,7 @@ enum ds_tile_kind {
 	DS_TILE_K_OFFSET_16, /* groups of 16 */
 	DS_TILE_K_MIN,
 	DS_TILE_K_MIN_16,
+	DS_TILE_FLAT, /* made of some of these: scale * signed byte, one scale for all of a block */
 	DS_TILE_BF16, /* no integers: pairs of BF16 on both sides */
 	DS_TILE_KINDS,
 };
@@ -53,6 +54,7 @@ enum ds_tile_kind {
 struct ds_tile_type {
 	enum ds_tile_kind kind;
 	int offset; /* of signed kinds the variant's own is to be used */
+	int flat;   /* the greatest byte of a type that may be made flat: rounding again must cost little. Else 0 */
 };
 
 static inline struct ds_tile_type ds_tile_type(enum ds_dtype dtype)
@@ -60,8 +62,8 @@ static inline struct ds_tile_type ds_tile_type(enum ds_dtype dtype)
 	static const struct ds_tile_type types[DS_N_DTYPES] = {
 		[DS_DTYPE_Q4_0] = {DS_TILE_OFFSET, 8},	     [DS_DTYPE_Q4_1] = {DS_TILE_MIN, 0},
 		[DS_DTYPE_Q5_0] = {DS_TILE_OFFSET, 16},	     [DS_DTYPE_Q5_1] = {DS_TILE_MIN, 0},
-		[DS_DTYPE_Q8_0] = {DS_TILE_SIGNED, 0},	     [DS_DTYPE_Q2_K] = {DS_TILE_K_MIN_16, 0},
-		[DS_DTYPE_Q3_K] = {DS_TILE_K_OFFSET_16, 4},  [DS_DTYPE_Q4_K] = {DS_TILE_K_MIN, 0},
+		[DS_DTYPE_Q8_0] = {DS_TILE_SIGNED, 0},	     [DS_DTYPE_Q2_K] = {DS_TILE_K_MIN_16, 0, 3},
+		[DS_DTYPE_Q3_K] = {DS_TILE_K_OFFSET_16, 4, 7},  [DS_DTYPE_Q4_K] = {DS_TILE_K_MIN, 0, 15},
 		[DS_DTYPE_Q5_K] = {DS_TILE_K_MIN, 0},	     [DS_DTYPE_Q6_K] = {DS_TILE_K_OFFSET_16, 32},
 		[DS_DTYPE_IQ4_NL] = {DS_TILE_SIGNED, 0},     [DS_DTYPE_IQ4_XS] = {DS_TILE_K_SIGNED, 0},
 		[DS_DTYPE_MXFP4] = {DS_TILE_SIGNED, 0},
@@ -72,7 +74,7 @@ static inline struct ds_tile_type ds_tile_type(enum ds_dtype dtype)
 
 static inline bool ds_tile_is_signed(enum ds_tile_kind kind)
 {
-	return kind == DS_TILE_SIGNED || kind == DS_TILE_K_SIGNED;
+	return kind == DS_TILE_SIGNED || kind == DS_TILE_K_SIGNED || kind == DS_TILE_FLAT;
 }
 
 static inline bool ds_tile_has_mins(enum ds_tile_kind kind)
@@ -83,13 +85,15 @@ static inline bool ds_tile_has_mins(enum ds_tile_kind kind)
 /* Elements that share a scale of the weights. */
 static inline unsigned ds_tile_group(enum ds_tile_kind kind)
 {
+	if (kind == DS_TILE_FLAT)
+		return 256;
 	return kind == DS_TILE_K_OFFSET_16 || kind == DS_TILE_K_MIN_16 ? 16 : 32;
 }
 
 /* Elements that share a scale of the activations. */
 static inline unsigned ds_tile_span(enum ds_tile_kind kind)
 {
-	return kind >= DS_TILE_K_SIGNED && kind <= DS_TILE_K_MIN_16 ? 256 : 32;
+	return kind >= DS_TILE_K_SIGNED && kind <= DS_TILE_FLAT ? 256 : 32;
 }
 
 /* One panel of a tile. Element e of row r is codes[e / 4][r][e % 4]. */
@@ -113,7 +117,7 @@ struct ds_tile {
 
 /* @n rows of activations (1 to the width of the variant) of @cols columns, side by side: bytes[e / 4][i][e % 4],
  * scales[e / span][i], and what corrects the sums of the weights' groups:
- * with an offset int32 -offset * sum x, corrections[e / group][i];
+ * with an offset int32 -offset * sum x, corrections[e / group][i], and so with the variant's own offset of signed bytes;
  * with minimums in spans of 32 float32 scale * sum x, corrections[e / 32][i];
  * with minimums in spans of 256 sum x as int16, those of two groups side by side, corrections[e / (2 * group)][i][2].
  * For DS_TILE_BF16 there are only bytes, which are BF16 numbers, in pairs: [e / 2][i][e % 2]. */
@@ -174,6 +178,8 @@ struct ds_tiles {
 	void (*narrow)(const struct ds_codes *codes, const float *const *x, size_t cols);
 	/* @tile from blocks @block to @block + @n - 1 of a panel of @cols columns. */
 	void (*unpack[DS_N_DTYPES])(struct ds_tile *tile, const void *panel, size_t cols, size_t block, size_t n);
+	/* Make @n blocks of a tile of @type, which may be made so, DS_TILE_FLAT. */
+	void (*flatten)(struct ds_tile *tile, size_t n, struct ds_tile_type type);
 	void (*product[DS_TILE_KINDS])(const struct ds_tile_product *op);
 	/* Without tiles: bound by memory, which is read in order. */
 	void (*few_product[DS_N_DTYPES])(const struct ds_few_product *op);

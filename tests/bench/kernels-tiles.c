@@ -243,6 +243,67 @@ static void activations_are_rounded_to_bytes(const struct ds_kernels *k)
 				}
 }
 
+static float flat_value(const struct ds_tile *tile, int offset, size_t r, size_t e)
+{
+	int code = tile->codes[e / 4][r][e % 4];
+
+	return tile->d[e / 256][r] * (float)(offset ? code - offset : (int8_t)code);
+}
+
+/* The largest value that bytes of the type could have in the block of element @e. */
+static double largest_of(const struct ds_tile *tile, struct ds_tile_type type, size_t r, size_t e)
+{
+	double largest = 0;
+
+	for (size_t c = e / 256 * 256; c < (e / 256 + 1) * 256; c += ds_tile_group(type.kind)) {
+		double scale = tile_scale(tile, type.kind, r, c), min = tile_min(tile, type.kind, r, c);
+
+		largest = fmax(largest, fabs(scale * -type.offset - min));
+		largest = fmax(largest, fabs(scale * (type.flat - type.offset) - min));
+	}
+	return largest;
+}
+
+/* Rounded once more, to 127 steps of the largest that could be; a little is lost of slopes and starts, too. */
+static void check_flat(const struct ds_kernels *k, size_t type, unsigned n, enum kind kind)
+{
+	static struct ds_tile before, tile;
+	static struct weights w;
+	enum ds_dtype dtype = block_types[type].dtype;
+	int offset = signed_offset(&k->tiles);
+
+	make_weights(&w, type, DS_PANEL, n * 256, kind);
+	k->tiles.unpack[dtype](&before, w.panels[0], n * 256, 0, n);
+	tile = before;
+	k->tiles.flatten(&tile, n, ds_tile_type(dtype));
+	for (size_t r = 0; r < DS_PANEL; r++)
+		for (size_t e = 0; e < n * 256; e++) {
+			double largest = largest_of(&before, ds_tile_type(dtype), r, e), step = tile.d[e / 256][r];
+			float want = w.wide[r][e], got = flat_value(&tile, offset, r, e);
+
+			assert_true(step <= largest / 127 * 1.0001 + 0x1p-100);
+			if (!(fabs((double)want - got) <= 0.54 * step + 0x1p-100))
+				fail_msg("%s, row %zu, element %zu: %.9g instead of %.9g, steps of %.9g",
+					 ds_dtype_info(dtype)->name, r, e, got, want, step);
+		}
+}
+
+static void flat_tiles_are_near_what_blocks_mean(const struct ds_kernels *k)
+{
+	unsigned n_types = 0;
+
+	for (size_t t = 0; t < N_TYPES; t++) {
+		if (!ds_tile_type(block_types[t].dtype).flat)
+			continue;
+		n_types++;
+		for (unsigned round = 0; round < 20; round++)
+			for (unsigned n = 1; n <= DS_TILE_COLS / 256; n++)
+				for (enum kind kind = 0; kind < KIND_BROKEN; kind++)
+					check_flat(k, t, n, kind);
+	}
+	assert_int_equal(n_types, 3);
+}
+
 /* What came of a tile that holds the columns of @w from the first of the product on. */
 static void check_sums(const struct ds_tile_product *op, const struct weights *w, const float *before, enum kind kind)
 {
@@ -322,6 +383,68 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 	check_sums(&op, &w, before, kind);
 	if (first == 0 && n <= DS_TILE_FEW && rows <= DS_PANEL)
 		check_few(k, &op, &w, before, kind);
+}
+
+/* The values of the flat tile are the weights; their bytes are summed with what the variant adds to them. */
+static void check_flat_product(const struct ds_kernels *k, size_t rows, unsigned n, enum kind kind)
+{
+	static struct ds_tile tile[DS_TILE_PANELS];
+	static struct weights w;
+	static float before[DS_TILE_WIDTH * MAX_ROWS];
+	const struct ds_tile_type flat = {DS_TILE_FLAT, 0, 0};
+	int offset = signed_offset(&k->tiles);
+	size_t type = DS_DTYPE_Q4_K - DS_DTYPE_Q4_0, all = 512;
+	const float *x[DS_TILE_WIDTH];
+	struct ds_tile_product op = {
+		.tile = tile,
+		.codes = codes_in(CODES, all, n),
+		.col = n % 2 * 256,
+		.cols = all - n % 2 * 256,
+		.n_rows = rows,
+		.add = rows % 2,
+		.next = (const char *)tile,
+	};
+
+	assert_int_equal(block_types[type].dtype, DS_DTYPE_Q4_K);
+	make_weights(&w, type, rows, all, kind);
+	make_rows(x, n, all, kind);
+	k->tiles.quantize(&op.codes, x, all, flat);
+	for (size_t p = 0; p * DS_PANEL < rows; p++) {
+		k->tiles.unpack[w.dtype](&tile[p], w.panels[p], all, op.col / 256, op.cols / 256);
+		k->tiles.flatten(&tile[p], op.cols / 256, ds_tile_type(w.dtype));
+	}
+	for (unsigned i = 0; i < n; i++) {
+		op.y[i] = ending(Y + i, rows * sizeof(float));
+		fill(op.y[i], rows, kind, DS_DTYPE_F32);
+		memcpy(before + i * MAX_ROWS, op.y[i], rows * sizeof(float));
+	}
+	k->tiles.product[DS_TILE_FLAT](&op);
+	for (unsigned i = 0; i < n; i++)
+		for (size_t r = 0; r < rows; r++) {
+			double sum = op.add ? before[i * MAX_ROWS + r] : 0, size = fabs(sum);
+
+			for (size_t e = 0; e < op.cols; e++) {
+				double x_coded = coded(&op.codes, i, op.col + e, 256);
+				double value = flat_value(&tile[r / DS_PANEL], offset, r % DS_PANEL, e);
+
+				sum += value * x_coded;
+				size += fabs(value * x_coded);
+			}
+			/* What is rounded to a scale of its own is no whole number. */
+			if (!is_sum(op.y[i][r], sum, size, op.cols + 1, kind == KIND_WHOLE ? KIND_REAL : kind))
+				fail_msg("%zu rows, columns from %zu, %u at once, kind %d: row %zu, %.9g instead of %.9g", rows,
+					 op.col, n, (int)kind, r, op.y[i][r], sum);
+		}
+}
+
+static void products_of_flat_tiles_are_dot_products(const struct ds_kernels *k)
+{
+	static const size_t row_counts[] = {1, 8, 15, 16, 17, 32};
+
+	for (size_t r = 0; r < DS_ARRAY_SIZE(row_counts) && row_counts[r] <= k->tiles.panels * DS_PANEL; r++)
+		for (unsigned n = 1; n <= k->tiles.width; n++)
+			for (enum kind kind = 0; kind < N_KINDS; kind++)
+				check_flat_product(k, row_counts[r], n, kind);
 }
 
 static void products_of_tiles_are_dot_products(const struct ds_kernels *k)
@@ -404,7 +527,9 @@ static void products_of_bf16_are_dot_products(const struct ds_kernels *k)
 const struct kernel_test tile_tests[] = {
 	KERNEL_TEST(tiles_hold_what_blocks_mean),
 	KERNEL_TEST(activations_are_rounded_to_bytes),
+	KERNEL_TEST(flat_tiles_are_near_what_blocks_mean),
 	KERNEL_TEST(products_of_tiles_are_dot_products),
+	KERNEL_TEST(products_of_flat_tiles_are_dot_products),
 	KERNEL_TEST(products_of_bf16_are_dot_products),
 	{NULL, NULL},
 };
