@@ -10,6 +10,8 @@
 
 #include "cpus.h"
 
+enum { HUGE_PAGE = 2 << 20 };
+
 /* DEEPSEEKD_CPU asks for less than the CPU has, by the names of ds_isa_name(). What cannot be had is -1: open() says so. */
 static int asked_isa(void)
 {
@@ -132,6 +134,16 @@ static int cpu_open(void **self, const struct ds_host *host, const struct ds_set
 	return 0;
 }
 
+void *ds_cpu_room(size_t size)
+{
+	void *p;
+
+	if (posix_memalign(&p, HUGE_PAGE, size))
+		return NULL;
+	madvise(p, size, MADV_HUGEPAGE);
+	return p;
+}
+
 static int start(void *self, unsigned n_threads, struct ds_error *err)
 {
 	struct ds_cpu *cpu = self;
@@ -149,8 +161,9 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	if (r < 0)
 		return r;
 	pairs = malloc(DS_PAIRS * sizeof(*pairs));
-	if (!pairs || posix_memalign((void **)&scratch, 64, (size_t)n_threads * DS_SCRATCH * sizeof(*scratch)) ||
-	    posix_memalign(&codes, 64, DS_CODES))
+	scratch = ds_cpu_room((size_t)n_threads * DS_SCRATCH * sizeof(*scratch));
+	codes = ds_cpu_room(DS_CODES);
+	if (!pairs || !scratch || !codes)
 		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
 	cpu->team = ds_steal(&team);
 	cpu->scratch = ds_steal(&scratch);

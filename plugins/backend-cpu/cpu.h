@@ -86,6 +86,9 @@ static inline const void *ds_product_w(const struct ds_product *p, size_t r, siz
 /* How many rows of a matrix (rows, cols) a member should take at once when @n_matrices of them meet @n rows each. */
 size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n);
 
+/* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
+void *ds_cpu_room(size_t size);
+
 /* Room for the codes of @n rows of @cols columns; false and a failure for sync() when there is no memory. */
 bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols);
 

@@ -133,7 +133,8 @@ bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols)
 
 	if (size <= cpu->codes_size)
 		return true;
-	if (posix_memalign(&codes, 64, size)) {
+	codes = ds_cpu_room(size);
+	if (!codes) {
 		cpu->failed = -ENOMEM;
 		return false;
 	}

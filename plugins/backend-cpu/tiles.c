@@ -62,30 +62,50 @@ static uint32_t first_row(uint32_t n, uint32_t n_tiles, uint32_t t)
 	return (uint32_t)((uint64_t)t * n / n_tiles);
 }
 
-/* The codes of the rows @first to @last - 1 of the activations of @p, which are a tile. */
-static struct ds_codes codes_of(const struct ds_product *p, size_t first, size_t last)
+/* Columns of the codes that lie together. What is used one after the other is a stream: the tiles of activations of some
+ * columns when there are several, else the columns of the only one. */
+static size_t cols_together(const struct ds_cpu *cpu, const struct ds_product *p)
 {
-	return ds_codes_at((char *)p->codes + first * ds_codes_size(p->cols), p->cols, (uint32_t)(last - first));
+	return p->n <= cpu->kernels.tiles.width ? p->cols : DS_TILE_COLS;
+}
+
+/* The codes of the rows @first to @last - 1 of the activations of @p, which are a tile, and of the @cols columns from @col on,
+ * which lie together. */
+static struct ds_codes codes_of(const struct ds_product *p, size_t first, size_t last, size_t col, size_t cols)
+{
+	char *memory = (char *)p->codes + p->n * ds_codes_size(col) + first * ds_codes_size(cols);
+
+	return ds_codes_at(memory, cols, (uint32_t)(last - first));
+}
+
+static void quantize_tile(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	size_t most = cols_together(cpu, p);
+	struct ds_tile_type type = type_of(p);
+	const float *x[DS_TILE_WIDTH];
+
+	for (size_t i = first; i < last; i++)
+		x[i - first] = ds_product_x(p, i);
+	for (size_t col = 0; col < p->cols; col += most) {
+		size_t cols = p->cols - col < most ? p->cols - col : most;
+		struct ds_codes codes = codes_of(p, first, last, col, cols);
+
+		if (type.kind == DS_TILE_BF16)
+			tiles->narrow(&codes, x, cols);
+		else
+			tiles->quantize(&codes, x, cols, type);
+		for (size_t i = first; i < last; i++)
+			x[i - first] += cols;
+	}
 }
 
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
-	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	struct ds_tile_type type = type_of(p);
 	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 
-	for (size_t t = first; t < last; t++) {
-		size_t row = first_row(p->n, n_tiles, (uint32_t)t);
-		struct ds_codes codes = codes_of(p, row, first_row(p->n, n_tiles, (uint32_t)t + 1));
-		const float *x[DS_TILE_WIDTH];
-
-		for (uint32_t i = 0; i < codes.n; i++)
-			x[i] = ds_product_x(p, row + i);
-		if (type.kind == DS_TILE_BF16)
-			tiles->narrow(&codes, x, p->cols);
-		else
-			tiles->quantize(&codes, x, p->cols, type);
-	}
+	for (size_t t = first; t < last; t++)
+		quantize_tile(cpu, p, first_row(p->n, n_tiles, (uint32_t)t), first_row(p->n, n_tiles, (uint32_t)t + 1));
 }
 
 /* Some columns of 16 rows of weights: those from @begin on of a panel of @cols columns. */
@@ -142,16 +162,20 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 		op->panels[1] = op->panels[0];
 }
 
-/* One step of columns: every tile of activations times the tile of weights. */
-static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, struct ds_tile_product *op)
+/* One step of columns, from @col on: every tile of activations times the tile of weights. */
+static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t col,
+		     struct ds_tile_product *op)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 	void (*product)(const struct ds_tile_product *op) = tiles->product[type_of(p).kind];
 	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
+	size_t most = cols_together(cpu, p), begin = col / most * most;
+	size_t cols = p->cols - begin < most ? p->cols - begin : most;
 
+	op->col = col - begin;
 	for (uint32_t t = 0, first = 0, last; t < n_tiles; t++, first = last) {
 		last = first_row(p->n, n_tiles, t + 1);
-		op->codes = codes_of(p, first, last);
+		op->codes = codes_of(p, first, last, begin, cols);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
 		product(op);
@@ -205,7 +229,6 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 			size_t cols = p->cols - col < most ? p->cols - col : most;
 			struct ds_tile_product op = {
 				.tile = scratch->tile,
-				.col = col,
 				.cols = cols,
 				.n_rows = last - row < tile_rows ? last - row : tile_rows,
 				.add = p->add || col > 0,
@@ -215,7 +238,7 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 			if (p->layout == DS_LAYOUT_PANELS && p->n <= SOME_TILES * tiles->width)
 				ask_for_next(cpu, p, row, col + cols, &op);
 			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
-			multiply(cpu, p, row, &op);
+			multiply(cpu, p, row, col, &op);
 		}
 	}
 }
