@@ -8,6 +8,7 @@
 
 enum {
 	PANELS = DS_TILE_PANELS,
+	FEW = 2, /* rows of activations with which memory is the limit */
 	PAIR_SIZE = 4, /* bytes of two columns of a row */
 	LINE = DS_PANEL * PAIR_SIZE,
 };
@@ -55,7 +56,7 @@ static ALWAYS_INLINE void product_tile(const struct ds_tile_product *op, unsigne
 
 		UNROLL
 		for (unsigned p = 0; p < PANELS; p++) {
-			if (n <= DS_TILE_FEW)
+			if (n <= FEW)
 				__builtin_prefetch(op->panels[p] + c * LINE + DS_TILE_AHEAD, 0, 3);
 			w[p] = (__m512bh)_mm512_loadu_si512(op->panels[p] + c * LINE);
 		}

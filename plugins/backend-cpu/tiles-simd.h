@@ -17,7 +17,6 @@ enum {
 	TILE_VECTORS = TILE_PANELS * VECTORS, /* of a tile */
 	VECTOR_SIZE = LANES * 4,	     /* bytes */
 	SPAN = DS_TILE_SPAN,
-	FEW = DS_TILE_FEW,
 	MAX_OUTPUTS = 8, /* of a step */
 };
 
@@ -539,7 +538,7 @@ static ALWAYS_INLINE unsigned group_of(struct shape s, unsigned part, unsigned g
 }
 
 /* @total and the sums of @n_sums groups of row @i times their scales, which are @stride groups apart. */
-static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, unsigned n_sums, const int32_t *scales,
+static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsigned i, unsigned n_sums, const int32_t *scales,
 				     unsigned stride)
 {
 	UNROLL
@@ -553,7 +552,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, 
 #define DEFINE_FEW(name, dtype)                                                                                       \
 	/* The sums of a part's groups in integers: @x is the first activation of its first step. */                  \
 	static ALWAYS_INLINE const uint8_t *sum_part_##name(const uint8_t *block, const uint8_t *step,                \
-							    const int8_t *x, unsigned n, ivec (*sums)[FEW])           \
+							    const int8_t *x, unsigned n, ivec (*sums)[TILE_WIDTH])           \
 	{                                                                                                             \
 		const struct shape s = shape_of(dtype);                                                               \
 		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
@@ -592,7 +591,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, 
 		const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;                                         \
 		const uint8_t *step = words + s.first * 64;                                                           \
 		struct block_scales to;                                                                               \
-		ivec total[FEW];                                                                                      \
+		ivec total[TILE_WIDTH];                                                                                      \
                                                                                                                       \
 		ask_ahead(words, s.first);                                                                            \
 		scales_##name(heads, words, (struct scales){to.scales, to.mins, to.k_scales, to.k_mins, to.d, to.d_min}); \
@@ -600,7 +599,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, 
 		for (unsigned i = 0; i < n; i++)                                                                      \
 			total[i] = iv_set32(0);                                                                       \
 		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
-			ivec sums[MAX_OUTPUTS][FEW];                                                                  \
+			ivec sums[MAX_OUTPUTS][TILE_WIDTH];                                                                  \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned g = 0; g < n_sums; g++) {                                                       \
@@ -656,7 +655,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, 
 		const size_t panel_size = ds_panel_size(dtype, op->cols);                                             \
                                                                                                                       \
 		for (size_t row = 0; row < op->n_rows; row += LANES) {                                                \
-			fvec sum[FEW];                                                                                \
+			fvec sum[TILE_WIDTH];                                                                                \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned i = 0; i < n; i++)                                                              \
@@ -670,11 +669,15 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW], unsigned i, 
                                                                                                                       \
 	static void few_product_##name(const struct ds_few_product *op)                                               \
 	{                                                                                                             \
-		if (op->codes.n == 1)                                                                                 \
-			few_rows_##name(op, 1);                                                                       \
-		else                                                                                                  \
-			few_rows_##name(op, 2);                                                                       \
+		switch (op->codes.n) {                                                                                \
+			PRODUCT_CASES(FEW_CASE, name)                                                                 \
+		}                                                                                                     \
 	}
+
+#define FEW_CASE(n, name)               \
+	case n:                         \
+		few_rows_##name(op, n); \
+		break;
 
 DS_TILE_TYPES(DEFINE_FEW)
 

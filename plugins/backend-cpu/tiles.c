@@ -1,9 +1,9 @@
 /* tiles.c - the product of rows of weights and rows of activations by tiles, on one thread; see tiles.h.
  *
- * With one or two rows of activations memory is the limit: weights are multiplied as they come, in order. With more, two
- * panels of weights are brought to bytes some columns at a time, and every tile of activations is multiplied with them
- * while they are in the cache, so that unpacking is soon forgotten. BF16 needs no unpacking: its panels are tiles. Weights
- * that have the layout of the checkpoint are packed on the way, which pays with many rows only. */
+ * With few rows of activations memory is the limit: weights are multiplied as they come, in order. With more, two panels of
+ * weights are brought to bytes some columns at a time, and every tile of activations is multiplied with them while they are
+ * in the cache, so that unpacking is soon forgotten. BF16 needs no unpacking: its panels are tiles. Weights that have the
+ * layout of the checkpoint are packed on the way, which pays with many rows only. */
 #include "tiles.h"
 
 #include <string.h>
@@ -14,6 +14,7 @@ enum {
 	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
 	FLAT_MIN = 48,	/* of activations that make it worth to bring a tile's weights to one scale: it takes eight tiles' time */
+	WORDS_TILES = 2, /* of activations up to which words are multiplied as they come, without a tile of weights */
 	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
@@ -55,6 +56,14 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
 	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
 }
 
+/* Is this product made without a tile of weights? */
+static bool goes_by_words(const struct ds_cpu *cpu, const struct ds_product *p)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+
+	return p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype] && p->n <= WORDS_TILES * tiles->width;
+}
+
 /* The first row of tile @t of the @n rows of activations in @n_tiles. They are shared out evenly: a narrow tile takes nearly
  * as long as a wide one. */
 static uint32_t first_row(uint32_t n, uint32_t n_tiles, uint32_t t)
@@ -66,7 +75,7 @@ static uint32_t first_row(uint32_t n, uint32_t n_tiles, uint32_t t)
  * columns when there are several, else the columns of the only one. */
 static size_t cols_together(const struct ds_cpu *cpu, const struct ds_product *p)
 {
-	return p->n <= cpu->kernels.tiles.width ? p->cols : DS_TILE_COLS;
+	return p->n <= cpu->kernels.tiles.width || goes_by_words(cpu, p) ? p->cols : DS_TILE_COLS;
 }
 
 /* The codes of the rows @first to @last - 1 of the activations of @p, which are a tile, and of the @cols columns from @col on,
@@ -199,19 +208,24 @@ static void ask_for_next(const struct ds_cpu *cpu, const struct ds_product *p, s
 		op->next += (row / DS_PANEL + cpu->kernels.tiles.panels) * op->panel_size;
 }
 
-static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+/* The rows @first to @last - 1 straight from the words, with one tile of activations after the other. */
+static void multiply_words(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 	struct ds_few_product op = {
 		.panels = (const char *)p->w + first / DS_PANEL * ds_panel_size(p->dtype, p->cols),
 		.cols = p->cols,
-		.codes = ds_codes_at(p->codes, p->cols, p->n),
 		.n_rows = last - first,
 		.add = p->add,
 	};
 
-	for (uint32_t i = 0; i < p->n; i++)
-		op.y[i] = ds_product_y(p, i) + first;
-	cpu->kernels.tiles.few_product[p->dtype](&op);
+	for (uint32_t t = 0, begin = 0, end; t < n_tiles; t++, begin = end) {
+		end = first_row(p->n, n_tiles, t + 1);
+		op.codes = codes_of(p, begin, end, 0, p->cols);
+		for (uint32_t i = begin; i < end; i++)
+			op.y[i - begin] = ds_product_y(p, i) + first;
+		cpu->kernels.tiles.few_product[p->dtype](&op);
+	}
 }
 
 void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member)
@@ -220,8 +234,11 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 	size_t tile_rows = tiles->panels * DS_PANEL, most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
 
-	if (p->n <= DS_TILE_FEW && p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype]) {
-		multiply_few(cpu, p, first, last);
+	if (goes_by_words(cpu, p)) {
+		size_t at_once = p->n <= tiles->width ? last - first : DS_PANEL;
+
+		for (; first < last; first += at_once)
+			multiply_words(cpu, p, first, last - first < at_once ? last : first + at_once);
 		return;
 	}
 	for (size_t row = first; row < last; row += tile_rows) {

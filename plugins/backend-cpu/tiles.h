@@ -19,7 +19,6 @@ enum {
 	DS_TILE_COLS = 512,    /* so that the tile of AVX-512 stays in half of the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
 	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
-	DS_TILE_FEW = 2,       /* rows of activations that are better multiplied without a tile */
 	DS_TILE_AHEAD = 6912,  /* bytes before their use that memory is asked for weights */
 	DS_TILE_GROUP = 32,    /* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */
@@ -163,8 +162,8 @@ struct ds_tile_product {
 struct ds_few_product {
 	const void *panels;
 	size_t cols;
-	struct ds_codes codes; /* of DS_TILE_FEW rows at most */
-	float *y[DS_TILE_FEW];
+	struct ds_codes codes;
+	float *y[DS_TILE_WIDTH];
 	size_t n_rows;
 	bool add;
 };

@@ -208,7 +208,7 @@ static const struct timed {
 	{"quantize", run_quantize, OF_TILES, {DS_TILE_WIDTH}},
 	{"unpack", run_unpack, OF_TILES, {1}},
 	{"product", run_product, OF_TILES, {1, DS_TILE_WIDTH}},
-	{"few_product", run_few_product, OF_TILES, {1, DS_TILE_FEW}},
+	{"few_product", run_few_product, OF_TILES, {1, 4}},
 	{"attend_scores", run_scores, OF_CACHES, {1, 16}},
 	{"attend_weigh", run_weigh, OF_NO_TYPE, {1, 16}},
 	{"attend_mix", run_attend_mix, OF_CACHES, {1, 16}},
