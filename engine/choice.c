@@ -57,10 +57,12 @@ struct ds_candidates ds_choice_begin(struct ds_choice *choice, const float *logi
 	uint32_t *ids = choice->ids;
 	float *copies = choice->logits;
 
-	for (size_t i = 0; i < choice->n; i++) {
-		ids[i] = usable[i];
-		copies[i] = logits[usable[i]];
-	}
+	memcpy(ids, usable, choice->n * sizeof(*ids));
+	if (choice->n > 0 && usable[choice->n - 1] == choice->n - 1) /* all up to there, as in most vocabularies */
+		memcpy(copies, logits, choice->n * sizeof(*copies));
+	else
+		for (size_t i = 0; i < choice->n; i++)
+			copies[i] = logits[usable[i]];
 	return (struct ds_candidates){.ids = ids, .logits = copies, .weights = choice->weights, .n = choice->n,
 				      .picked = DS_NO_TOKEN};
 }

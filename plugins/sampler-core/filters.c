@@ -9,6 +9,10 @@
 #define DIGIT_BITS 10 /* enough to tell most logits apart at the first look */
 #define DIGITS (1u << DIGIT_BITS)
 #define TABLES 4
+#define LANES 16 /* sums side by side */
+#define BOUNDS 3 /* that one pass over the candidates tries */
+#define WINDOW_ROUNDS 5 /* passes, each of which leaves a quarter of the window */
+#define WINDOW_FROM 4096 /* candidates for which passes are worth it */
 #define GROUP 64 /* candidates whose best stands for them when top_k looks for a bound */
 
 /* A step with one parameter. */
@@ -29,7 +33,7 @@ static int open_filter(void **self, double value, size_t room, struct ds_error *
 }
 
 /* Is one of GROUP keys at least @bound? */
-static bool reaches(const float *keys, float bound)
+static inline bool reaches(const float *keys, float bound)
 {
 	unsigned any = 0;
 
@@ -41,7 +45,7 @@ static bool reaches(const float *keys, float bound)
 
 /* Keep the candidates whose @keys, the logits or the weights, are at least @bound. Most groups have none; in those that
  * have, a branch would be as good as random. */
-static void keep_from(struct ds_candidates *c, const float *keys, float bound)
+DS_WIDE static void keep_from(struct ds_candidates *c, const float *keys, float bound)
 {
 	size_t n = 0;
 
@@ -104,17 +108,119 @@ static int find_shift(const struct ds_candidates *c, const uint32_t *list, size_
 	return bits > DIGIT_BITS ? bits - DIGIT_BITS : 0;
 }
 
+/* Logits between which the falling order reaches a target: those from @high on weigh @above, which is less; with those from
+ * @low on it is reached. */
+struct window {
+	float low, high;
+	double above;
+};
+
+static const struct window empty_window = {INFINITY, -INFINITY, 0};
+
+/* What the candidates weigh whose logits are at least each of the @bounds. */
+DS_WIDE static void weigh_from(const struct ds_candidates *c, const float bounds[BOUNDS], double sums[BOUNDS])
+{
+	const float *logits = c->logits, *weights = c->weights;
+	size_t n = c->n, whole = n - n % LANES;
+	double lanes[BOUNDS][LANES] = {0};
+
+	for (size_t i = 0; i < whole; i += LANES)
+		for (size_t b = 0; b < BOUNDS; b++)
+#pragma omp simd
+			for (size_t j = 0; j < LANES; j++)
+				lanes[b][j] += logits[i + j] >= bounds[b] ? weights[i + j] : 0.0f;
+	for (size_t b = 0; b < BOUNDS; b++) {
+		sums[b] = 0;
+		for (size_t j = 0; j < LANES; j++)
+			sums[b] += lanes[b][j];
+		for (size_t i = whole; i < n; i++)
+			sums[b] += logits[i] >= bounds[b] ? weights[i] : 0.0f;
+	}
+}
+
+/* A narrow window for @target, between @low, from which on it is reached, and the best logit. */
+static struct window find_window(const struct ds_candidates *c, double target, float low, float best)
+{
+	struct window w = {low, INFINITY, 0};
+	float top = best;
+
+	for (unsigned round = 0; round < WINDOW_ROUNDS; round++) {
+		float bounds[BOUNDS];
+		double sums[BOUNDS];
+
+		for (size_t b = 0; b < BOUNDS; b++)
+			bounds[b] = w.low + (top - w.low) * ((float)b + 1) / (BOUNDS + 1);
+		if (!(bounds[0] > w.low && bounds[BOUNDS - 1] < top))
+			break;
+		weigh_from(c, bounds, sums);
+		for (size_t b = 0; b < BOUNDS; b++) {
+			if (sums[b] >= target) {
+				w.low = bounds[b];
+				continue;
+			}
+			w.high = top = bounds[b];
+			w.above = sums[b];
+			break;
+		}
+	}
+	return w;
+}
+
+/* The candidates in @window, into @list. Most groups have none. */
+DS_WIDE static size_t list_window(const struct ds_candidates *c, const struct window *window, uint32_t *list)
+{
+	float low = window->low, high = window->high;
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->n; i += GROUP) {
+		size_t end = c->n - i < GROUP ? c->n : i + GROUP;
+		unsigned any = end < i + GROUP;
+
+#pragma omp simd reduction(| : any)
+		for (size_t j = 0; j < end - i; j++)
+			any |= (c->logits[i + j] >= low) & (c->logits[i + j] < high);
+		for (size_t j = i; any && j < end; j++) {
+			list[n] = (uint32_t)j;
+			n += c->logits[j] >= low && c->logits[j] < high;
+		}
+	}
+	return n;
+}
+
+/* Keep what ranks at least as high as candidate @i. No branch: half may stay, in no order. */
+static void keep_up_to(struct ds_candidates *c, size_t i)
+{
+	uint64_t last = ds_candidate_rank(c, i);
+	uint32_t id = c->ids[i];
+	float logit = c->logits[i];
+	bool plain = logit > -INFINITY; /* so that nothing that is no number stays */
+	size_t n = 0;
+
+	for (size_t j = 0; j < c->n; j++) {
+		float other = c->logits[j];
+		bool keep = plain ? (other > logit) | ((other == logit) & (c->ids[j] <= id))
+				  : ds_candidate_rank(c, j) >= last;
+
+		c->ids[n] = c->ids[j];
+		c->logits[n] = other;
+		n += keep;
+	}
+	c->n = n;
+}
+
 /* Keep the shortest beginning of the falling order whose weights reach @target, and at least one candidate.
- * Looks at one digit of the rank after the other, highest first: what lies above the digit where the sum crosses the
+ * The end is looked for in @window alone, unless that is empty. Looks at one digit of the rank after the other, highest first: what lies above the digit where the sum crosses the
  * target stays, what lies below goes, and only what shares the digit is looked at again. Ranks are unique, so that
  * in the end one candidate is left, the last that is kept. @list has room for all. */
-static void keep_heaviest(struct ds_candidates *c, double target, uint32_t *list)
+static void keep_heaviest(struct ds_candidates *c, double target, struct window window, uint32_t *list)
 {
-	size_t n_left = c->n, n = 0;
-	uint64_t last;
+	size_t n_left = list_window(c, &window, list);
 
-	for (size_t i = 0; i < c->n; i++)
-		list[i] = (uint32_t)i;
+	if (n_left > 0)
+		target -= window.above;
+	else
+		for (; n_left < c->n; n_left++)
+			list[n_left] = (uint32_t)n_left;
 	while (n_left > 1) {
 		int shift = find_shift(c, list, n_left);
 		double before = 0;
@@ -130,15 +236,7 @@ static void keep_heaviest(struct ds_candidates *c, double target, uint32_t *list
 		n_left = n_equal;
 		target -= before;
 	}
-	last = ds_candidate_rank(c, list[0]);
-	for (size_t i = 0; i < c->n; i++) {
-		bool keep = ds_candidate_rank(c, i) >= last;
-
-		c->ids[n] = c->ids[i];
-		c->logits[n] = c->logits[i];
-		n += keep;
-	}
-	c->n = n;
+	keep_up_to(c, list[0]);
 }
 
 static bool temperature_active(const struct ds_setting *settings)
@@ -152,7 +250,7 @@ static int temperature_open(void **self, const struct ds_host *host, const struc
 	return open_filter(self, ds_setting(settings, "temperature", DEFAULT_TEMPERATURE), 0, err);
 }
 
-static void temperature_apply(void *self, struct ds_candidates *candidates)
+DS_WIDE static void temperature_apply(void *self, struct ds_candidates *candidates)
 {
 	const struct filter *filter = self;
 	float *logits = candidates->logits;
@@ -178,7 +276,7 @@ static int top_k_open(void **self, const struct ds_host *host, const struct ds_s
 }
 
 /* The largest number that at least @k of @n are not below: bit after bit, from the highest. */
-static uint32_t find_kth(const uint32_t *numbers, size_t n, size_t k)
+DS_WIDE static uint32_t find_kth(const uint32_t *numbers, size_t n, size_t k)
 {
 	uint32_t found = 0;
 
@@ -221,7 +319,7 @@ static void top_k_apply(void *self, struct ds_candidates *candidates)
 	drop_beyond_k(filter, candidates, (size_t)filter->value);
 	for (size_t i = 0; i < candidates->n; i++)
 		candidates->weights[i] = 1;
-	keep_heaviest(candidates, filter->value, filter->room);
+	keep_heaviest(candidates, filter->value, empty_window, filter->room);
 }
 
 static bool top_p_active(const struct ds_setting *settings)
@@ -241,12 +339,19 @@ static int top_p_open(void **self, const struct ds_host *host, const struct ds_s
 static void top_p_apply(void *self, struct ds_candidates *candidates)
 {
 	struct filter *filter = self;
-	double total = ds_candidates_weigh(candidates, ds_best_logit(candidates->logits, candidates->n));
+	float best = ds_best_logit(candidates->logits, candidates->n), low = best - 88; /* what is below weighs nothing */
+	double total = ds_candidates_weigh(candidates, best), target = filter->value * total;
+	struct window window = empty_window;
 
-	if (filter->value < 1 - 1e-6)
-		keep_from(candidates, candidates->weights,
-			  (float)((1 - filter->value) * total / (2 * (double)candidates->n)));
-	keep_heaviest(candidates, filter->value * total, filter->room);
+	if (filter->value < 1 - 1e-6) {
+		float bound = (float)((1 - filter->value) * total / (2 * (double)candidates->n));
+
+		keep_from(candidates, candidates->weights, bound);
+		low = fmaxf(low, best + logf(bound) - 0.01f);
+	}
+	if (candidates->n >= WINDOW_FROM && fabsf(best) < INFINITY)
+		window = find_window(candidates, target, low, best);
+	keep_heaviest(candidates, target, window, filter->room);
 }
 
 static bool min_p_active(const struct ds_setting *settings)

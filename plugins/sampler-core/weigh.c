@@ -6,7 +6,7 @@
 
 #define LANES 16
 
-float ds_best_logit(const float *logits, size_t n)
+DS_WIDE float ds_best_logit(const float *logits, size_t n)
 {
 	float lanes[LANES], best = -INFINITY;
 	size_t whole = n - n % LANES;
@@ -34,7 +34,7 @@ static inline float weight(float logit, float best)
 	return logit == best ? 1.0f : w;
 }
 
-double ds_candidates_weigh(struct ds_candidates *candidates, float best)
+DS_WIDE double ds_candidates_weigh(struct ds_candidates *candidates, float best)
 {
 	const float *logits = candidates->logits;
 	float *weights = candidates->weights;
