@@ -8,7 +8,8 @@ backend_cpu_kernels = \
 	plugins/backend-cpu/kernels-portable.c plugins/backend-cpu/kernels-portable-blocks.c \
 	plugins/backend-cpu/panels.c plugins/backend-cpu/panels.h \
 	plugins/backend-cpu/tiles-portable.c plugins/backend-cpu/tiles.h \
-	plugins/backend-cpu/tiles-simd.h plugins/backend-cpu/tiles-unpack.h
+	plugins/backend-cpu/tiles-simd.h plugins/backend-cpu/tiles-unpack.h \
+	plugins/backend-cpu/tiles-flat.h plugins/backend-cpu/tiles-few.h
 backend_cpu_neon = plugins/backend-cpu/kernels-neon.c plugins/backend-cpu/tiles-neon.c plugins/backend-cpu/tiles-neon.h \
 	$(kernels_simd_headers)
 backend_cpu_dotprod = plugins/backend-cpu/tiles-neon-dotprod.c

@@ -11,10 +11,9 @@
 #include "cpu.h"
 
 enum {
-	FEW_COLS = 256, /* of a step when there is one tile of activations: unpacked bytes are read back from the first cache */
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
 	FLAT_MIN = 48,	/* of activations that make it worth to bring a tile's weights to one scale: it takes eight tiles' time */
-	WORDS_TILES = 2, /* of activations up to which words are multiplied as they come, without a tile of weights */
+	FEW_TILES = 2,	/* of activations up to which words are multiplied as they come, without a tile of weights */
 	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
@@ -57,11 +56,11 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
 }
 
 /* Is this product made without a tile of weights? */
-static bool goes_by_words(const struct ds_cpu *cpu, const struct ds_product *p)
+static bool is_few(const struct ds_cpu *cpu, const struct ds_product *p)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 
-	return p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype] && p->n <= WORDS_TILES * tiles->width;
+	return p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype] && p->n <= FEW_TILES * tiles->width;
 }
 
 /* The first row of tile @t of the @n rows of activations in @n_tiles. They are shared out evenly: a narrow tile takes nearly
@@ -75,7 +74,7 @@ static uint32_t first_row(uint32_t n, uint32_t n_tiles, uint32_t t)
  * columns when there are several, else the columns of the only one. */
 static size_t cols_together(const struct ds_cpu *cpu, const struct ds_product *p)
 {
-	return p->n <= cpu->kernels.tiles.width || goes_by_words(cpu, p) ? p->cols : DS_TILE_COLS;
+	return p->n <= cpu->kernels.tiles.width || is_few(cpu, p) ? p->cols : DS_TILE_COLS;
 }
 
 /* The codes of the rows @first to @last - 1 of the activations of @p, which are a tile, and of the @cols columns from @col on,
@@ -209,7 +208,7 @@ static void ask_for_next(const struct ds_cpu *cpu, const struct ds_product *p, s
 }
 
 /* The rows @first to @last - 1 straight from the words, with one tile of activations after the other. */
-static void multiply_words(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
+static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
 	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 	struct ds_few_product op = {
@@ -232,13 +231,13 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 {
 	struct tile_scratch *scratch = (struct tile_scratch *)ds_cpu_scratch(cpu, member);
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t tile_rows = tiles->panels * DS_PANEL, most = p->n <= tiles->width ? FEW_COLS : DS_TILE_COLS;
+	size_t tile_rows = tiles->panels * DS_PANEL, most = DS_TILE_COLS;
 
-	if (goes_by_words(cpu, p)) {
+	if (is_few(cpu, p)) {
 		size_t at_once = p->n <= tiles->width ? last - first : DS_PANEL;
 
 		for (; first < last; first += at_once)
-			multiply_words(cpu, p, first, last - first < at_once ? last : first + at_once);
+			multiply_few(cpu, p, first, last - first < at_once ? last : first + at_once);
 		return;
 	}
 	for (size_t row = first; row < last; row += tile_rows) {

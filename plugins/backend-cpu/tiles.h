@@ -9,8 +9,9 @@
  * over the spans s, their groups g and the elements e of these, the innermost sums being exact in integers. Types in blocks
  * of 32 have a float32 scale a group and spans of one group. In types in blocks of 256 the scales and minimums of groups are
  * small integers, so that a span of 256 is one integer, and floating point comes in once a block. Each type is a function
- * that fills a tile; the products are the same for all types of a kind. DS_PRECISION_FAST only: rounding the activations
- * costs about as much accuracy as 8-bit weights do. */
+ * that fills a tile; the products are the same for all types of a kind. For many rows tiles of some types are made flat: one
+ * scale for 256 elements. A few rows are multiplied without a tile. DS_PRECISION_FAST only: rounding the activations costs
+ * about as much accuracy as 8-bit weights do. */
 #pragma once
 
 #include "panels.h"
