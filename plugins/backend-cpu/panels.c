@@ -6,8 +6,8 @@
 enum { MAX_UNITS = 52 }; /* of a block: Q6_K */
 
 /* One block of @n_rows rows, unit @order[u] in place u. */
-static void pack_block(const struct ds_panel_format *f, const uint32_t *order, size_t n_rows, const char *src, size_t pitch, uint8_t *heads,
-		       uint32_t *words)
+static void pack_block(const struct ds_panel_format *f, const uint32_t *order, size_t n_rows, const char *src,
+		       size_t pitch, uint8_t *heads, uint32_t *words)
 {
 	for (size_t r = 0; f->head_size > 0 && r < n_rows; r++)
 		memcpy(heads + r * f->head_size, src + r * pitch + f->head, f->head_size);

@@ -38,7 +38,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 #define DEFINE_FEW(name, dtype)                                                                                       \
 	/* The sums of a part's groups in integers: @x is the first activation of its first step. */                  \
 	static ALWAYS_INLINE const uint8_t *sum_part_##name(const uint8_t *block, const uint8_t *step,                \
-							    const int8_t *x, unsigned n, ivec (*sums)[TILE_WIDTH])           \
+							    const int8_t *x, unsigned n, ivec (*sums)[TILE_WIDTH])    \
 	{                                                                                                             \
 		const struct shape s = shape_of(dtype);                                                               \
 		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
@@ -77,7 +77,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;                                         \
 		const uint8_t *step = words + s.first * 64;                                                           \
 		struct block_scales to;                                                                               \
-		ivec total[TILE_WIDTH];                                                                                      \
+		ivec total[TILE_WIDTH];                                                                               \
                                                                                                                       \
 		ask_ahead(words, s.first);                                                                            \
 		scales_##name(heads, words, (struct scales){to.scales, to.mins, to.k_scales, to.k_mins, to.d, to.d_min}); \
@@ -85,7 +85,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		for (unsigned i = 0; i < n; i++)                                                                      \
 			total[i] = iv_set32(0);                                                                       \
 		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
-			ivec sums[MAX_OUTPUTS][TILE_WIDTH];                                                                  \
+			ivec sums[MAX_OUTPUTS][TILE_WIDTH];                                                           \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned g = 0; g < n_sums; g++) {                                                       \
@@ -141,7 +141,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		const size_t panel_size = ds_panel_size(dtype, op->cols);                                             \
                                                                                                                       \
 		for (size_t row = 0; row < op->n_rows; row += LANES) {                                                \
-			fvec sum[TILE_WIDTH];                                                                                \
+			fvec sum[TILE_WIDTH];                                                                         \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned i = 0; i < n; i++)                                                              \
@@ -160,9 +160,9 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		}                                                                                                     \
 	}
 
-#define FEW_CASE(n, name)               \
-	case n:                         \
-		few_rows_##name(op, n); \
+#define FEW_CASE(n, name)                                                                                             \
+	case n:                                                                                                       \
+		few_rows_##name(op, n);                                                                               \
 		break;
 
 DS_TILE_TYPES(DEFINE_FEW)

@@ -141,14 +141,13 @@ static ALWAYS_INLINE void correct(const struct ds_codes *codes, size_t col, size
 	else if (kind == DS_TILE_K_MIN_16)
 		for (unsigned h = 0; h < 2; h++)
 			((int16_t *)codes->corrections)[(col / 32 * n + i) * 2 + h] = (int16_t)sums[h];
-	else if (kind == DS_TILE_FLAT)
-		((int32_t *)codes->corrections)[col / SPAN * n + i] =
-			(col % SPAN ? ((int32_t *)codes->corrections)[col / SPAN * n + i] : 0) - offset * (sums[0] + sums[1]);
+	else if (kind == DS_TILE_FLAT && col % SPAN > 0)
+		((int32_t *)codes->corrections)[col / SPAN * n + i] -= offset * (sums[0] + sums[1]);
 	else if (ds_tile_group(kind) == 16)
 		for (unsigned h = 0; h < 2; h++)
 			((int32_t *)codes->corrections)[(col / 16 + h) * n + i] = -offset * sums[h];
 	else
-		((int32_t *)codes->corrections)[col / 32 * n + i] = -offset * (sums[0] + sums[1]);
+		((int32_t *)codes->corrections)[col / ds_tile_group(kind) * n + i] = -offset * (sums[0] + sums[1]);
 }
 
 static void quantize(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type)
@@ -208,6 +207,8 @@ static ALWAYS_INLINE void add_products(const struct ds_tile_product *op, size_t 
 static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col, const int8_t *x,
 				    const void *corrections, ivec (*acc)[TILE_WIDTH], unsigned n, enum ds_tile_kind kind)
 {
+	const unsigned at_once = ds_tile_group(kind) < DS_TILE_GROUP ? ds_tile_group(kind) : DS_TILE_GROUP;
+
 	UNROLL
 	for (unsigned i = 0; i < n; i++) {
 		ivec first = ds_tile_has_mins(kind) ? iv_set32(0) : iv_broadcast((const int32_t *)corrections + i);
@@ -216,7 +217,8 @@ static ALWAYS_INLINE void sum_group(const struct ds_tile_product *op, size_t col
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
 			acc[v][i] = first;
 	}
-	add_products(op, col, x, acc, n, ds_tile_group(kind) / 4, kind);
+	for (unsigned c = 0; c < ds_tile_group(kind); c += at_once)
+		add_products(op, col + c, x + c * n, acc, n, at_once / 4, kind);
 }
 
 static ALWAYS_INLINE void clear(fvec (*sum)[TILE_WIDTH], unsigned n)
@@ -385,14 +387,7 @@ static ALWAYS_INLINE void product_spans(const struct ds_tile_product *op, unsign
 	for (size_t b = 0; b < op->cols / SPAN; b++) {
 		ivec acc[TILE_VECTORS][TILE_WIDTH];
 
-		UNROLL
-		for (unsigned v = 0; v < TILE_VECTORS; v++) {
-			UNROLL
-			for (unsigned i = 0; i < n; i++)
-				acc[v][i] = iv_broadcast(corrections + i);
-		}
-		for (size_t col = 0; col < SPAN; col += DS_TILE_GROUP)
-			add_products(op, b * SPAN + col, x + col * n, acc, n, DS_TILE_GROUP / 4, DS_TILE_FLAT);
+		sum_group(op, b * SPAN, x, corrections, acc, n, DS_TILE_FLAT);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++) {
 			fvec scale = fv_load(&op->tile[v / VECTORS].d[b][v % VECTORS * LANES]);

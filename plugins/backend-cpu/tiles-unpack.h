@@ -31,7 +31,6 @@ static ALWAYS_INLINE struct shape shape_of(enum ds_dtype dtype)
 	case DS_DTYPE_MXFP4:
 		return (struct shape){0, 1, 4, 1, 2, 4, 4};
 	case DS_DTYPE_Q4_1:
-		return (struct shape){1, 1, 4, 1, 2, 4, 4};
 	case DS_DTYPE_Q5_0:
 		return (struct shape){1, 1, 4, 1, 2, 4, 4};
 	case DS_DTYPE_Q5_1:
@@ -100,7 +99,7 @@ static ALWAYS_INLINE ivec fifth_bits(ivec v)
 }
 
 /* Scales and minimums of groups 0 to 3 and 4 to 7 of Q4_K and Q5_K, a byte each: ds_scale_min_k4(). */
-static ALWAYS_INLINE void scales_k4(const uint8_t *words, struct scales t)
+static ALWAYS_INLINE void scales_k4(const uint8_t *heads, const uint8_t *words, struct scales t)
 {
 	ivec s0 = word(words, 1), s1 = word(words, 2), s2 = word(words, 3), d = word(words, 0);
 	ivec six = iv_set8(0x3f), high = iv_set8(0x30);
@@ -117,22 +116,12 @@ static ALWAYS_INLINE void scales_k4(const uint8_t *words, struct scales t)
 		iv_store(t.k_mins + g * DS_PANEL, halfwords_of(min[g / 2], g % 2));
 }
 
-static ALWAYS_INLINE void scales_q4_k(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	scales_k4(words, t);
-}
-
-static ALWAYS_INLINE void step_q4_k(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
+static ALWAYS_INLINE void step_nibbles(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
 {
 	ivec q = word(words, 0);
 
 	out[0] = low_nibbles(q);
 	out[1] = high_nibbles(q);
-}
-
-static ALWAYS_INLINE void scales_q5_k(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	scales_k4(words, t);
 }
 
 static ALWAYS_INLINE void step_q5_k(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
@@ -222,7 +211,7 @@ static ALWAYS_INLINE void step_q3_k(const uint8_t *block, const uint8_t *words, 
 	}
 }
 
-static ALWAYS_INLINE void scales_q8_0(const uint8_t *heads, const uint8_t *words, struct scales t)
+static ALWAYS_INLINE void scales_half(const uint8_t *heads, const uint8_t *words, struct scales t)
 {
 	fv_store(t.scales, fv_load_half((const uint16_t *)heads));
 }
@@ -232,28 +221,13 @@ static ALWAYS_INLINE void step_q8_0(const uint8_t *block, const uint8_t *words, 
 	out[0] = iv_of_signed(word(words, 0));
 }
 
-static ALWAYS_INLINE void scales_q4_0(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	fv_store(t.scales, fv_load_half((const uint16_t *)heads));
-}
-
-static ALWAYS_INLINE void step_q4_0(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
-{
-	step_q4_k(block, words, u, out);
-}
-
 /* The first word holds the scale and, as a value to add, the minimum. */
-static ALWAYS_INLINE void scales_q4_1(const uint8_t *heads, const uint8_t *words, struct scales t)
+static ALWAYS_INLINE void scales_two_halves(const uint8_t *heads, const uint8_t *words, struct scales t)
 {
 	ivec both = word(words, 0);
 
 	fv_store(t.scales, fv_of_half(both));
 	fv_store(t.mins, fv_sub(fv_set(0), fv_of_half(iv_shr(both, 16))));
-}
-
-static ALWAYS_INLINE void step_q4_1(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
-{
-	step_q4_k(block, words, u, out);
 }
 
 /* @fifth: the word of fifth bits of the block. */
@@ -265,19 +239,9 @@ static ALWAYS_INLINE void five_bits(ivec fifth, const uint8_t *words, unsigned u
 	out[1] = iv_or(high_nibbles(q), fifth_bits(iv_shr(fifth, 16 + 4 * u)));
 }
 
-static ALWAYS_INLINE void scales_q5_0(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	fv_store(t.scales, fv_load_half((const uint16_t *)heads));
-}
-
 static ALWAYS_INLINE void step_q5_0(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
 {
 	five_bits(word(block, 0), words, u, out);
-}
-
-static ALWAYS_INLINE void scales_q5_1(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	scales_q4_1(heads, words, t);
 }
 
 static ALWAYS_INLINE void step_q5_1(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
@@ -297,12 +261,7 @@ static ALWAYS_INLINE void look_up(const uint8_t *words, ivec *out, const int8_t 
 static _Alignas(16) const int8_t iq4_values[16] = DS_IQ4_VALUES;
 static _Alignas(16) const int8_t mxfp4_values[16] = DS_MXFP4_VALUES;
 
-static ALWAYS_INLINE void scales_iq4_nl(const uint8_t *heads, const uint8_t *words, struct scales t)
-{
-	fv_store(t.scales, fv_load_half((const uint16_t *)heads));
-}
-
-static ALWAYS_INLINE void step_iq4_nl(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
+static ALWAYS_INLINE void step_iq4(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
 {
 	look_up(words, out, iq4_values);
 }
@@ -321,11 +280,6 @@ static ALWAYS_INLINE void scales_iq4_xs(const uint8_t *heads, const uint8_t *wor
 	}
 }
 
-static ALWAYS_INLINE void step_iq4_xs(const uint8_t *block, const uint8_t *words, unsigned u, ivec *out)
-{
-	look_up(words, out, iq4_values);
-}
-
 static ALWAYS_INLINE void scales_mxfp4(const uint8_t *heads, const uint8_t *words, struct scales t)
 {
 	for (unsigned r = 0; r < LANES; r++)
@@ -336,3 +290,18 @@ static ALWAYS_INLINE void step_mxfp4(const uint8_t *block, const uint8_t *words,
 {
 	look_up(words, out, mxfp4_values);
 }
+
+/* Types that have the scales of others, or steps. */
+#define scales_q4_0 scales_half
+#define scales_q5_0 scales_half
+#define scales_q8_0 scales_half
+#define scales_iq4_nl scales_half
+#define scales_q4_1 scales_two_halves
+#define scales_q5_1 scales_two_halves
+#define scales_q4_k scales_k4
+#define scales_q5_k scales_k4
+#define step_q4_0 step_nibbles
+#define step_q4_1 step_nibbles
+#define step_q4_k step_nibbles
+#define step_iq4_nl step_iq4
+#define step_iq4_xs step_iq4

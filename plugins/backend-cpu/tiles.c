@@ -231,7 +231,7 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 {
 	struct tile_scratch *scratch = (struct tile_scratch *)ds_cpu_scratch(cpu, member);
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
-	size_t tile_rows = tiles->panels * DS_PANEL, most = DS_TILE_COLS;
+	size_t tile_rows = tiles->panels * DS_PANEL;
 
 	if (is_few(cpu, p)) {
 		size_t at_once = p->n <= tiles->width ? last - first : DS_PANEL;
@@ -241,8 +241,8 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 		return;
 	}
 	for (size_t row = first; row < last; row += tile_rows) {
-		for (size_t col = 0; col < p->cols; col += most) {
-			size_t cols = p->cols - col < most ? p->cols - col : most;
+		for (size_t col = 0; col < p->cols; col += DS_TILE_COLS) {
+			size_t cols = p->cols - col < DS_TILE_COLS ? p->cols - col : DS_TILE_COLS;
 			struct ds_tile_product op = {
 				.tile = scratch->tile,
 				.cols = cols,

@@ -27,6 +27,8 @@
 #define DS_WIDE
 #endif
 
+#define LANES 16 /* sums and maxima side by side, whatever the machine has */
+
 extern const struct ds_sampler_ops ds_penalties_ops;
 extern const struct ds_sampler_ops ds_temperature_ops;
 extern const struct ds_sampler_ops ds_top_k_ops;

@@ -9,7 +9,6 @@
 #define DIGIT_BITS 10 /* enough to tell most logits apart at the first look */
 #define DIGITS (1u << DIGIT_BITS)
 #define TABLES 4
-#define LANES 16 /* sums side by side */
 #define BOUNDS 3 /* that one pass over the candidates tries */
 #define WINDOW_ROUNDS 5 /* passes, each of which leaves a quarter of the window */
 #define WINDOW_FROM 4096 /* candidates for which passes are worth it */
@@ -209,9 +208,10 @@ static void keep_up_to(struct ds_candidates *c, size_t i)
 }
 
 /* Keep the shortest beginning of the falling order whose weights reach @target, and at least one candidate.
- * The end is looked for in @window alone, unless that is empty. Looks at one digit of the rank after the other, highest first: what lies above the digit where the sum crosses the
- * target stays, what lies below goes, and only what shares the digit is looked at again. Ranks are unique, so that
- * in the end one candidate is left, the last that is kept. @list has room for all. */
+ * The end is looked for in @window alone, unless that is empty. Looks at one digit of the rank after the other, highest
+ * first: what lies above the digit where the sum crosses the target stays, what lies below goes, and only what shares the
+ * digit is looked at again. Ranks are unique, so that in the end one candidate is left, the last that is kept. @list has
+ * room for all. */
 static void keep_heaviest(struct ds_candidates *c, double target, struct window window, uint32_t *list)
 {
 	size_t n_left = list_window(c, &window, list);

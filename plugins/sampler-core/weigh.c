@@ -4,8 +4,6 @@
 
 #include <deepseekd/exp.h>
 
-#define LANES 16
-
 DS_WIDE float ds_best_logit(const float *logits, size_t n)
 {
 	float lanes[LANES], best = -INFINITY;
