@@ -304,11 +304,20 @@ static void flat_tiles_are_near_what_blocks_mean(const struct ds_kernels *k)
 	assert_int_equal(n_types, 3);
 }
 
-/* What came of a tile that holds the columns of @w from the first of the product on. */
-static void check_sums(const struct ds_tile_product *op, const struct weights *w, const float *before, enum kind kind)
+/* What a product adds to, and a copy of it. */
+static void make_results(struct ds_tile_product *op, float *before, enum kind kind)
 {
-	enum ds_tile_kind tile_kind = ds_tile_type(w->dtype).kind;
+	for (unsigned i = 0; i < op->codes.n; i++) {
+		op->y[i] = ending(Y + i, op->n_rows * sizeof(float));
+		fill(op->y[i], op->n_rows, kind, DS_DTYPE_F32);
+		memcpy(before + i * MAX_ROWS, op->y[i], op->n_rows * sizeof(float));
+	}
+}
 
+/* What came of a tile of @tile_kind that holds the columns of @w from the first of the product on. */
+static void check_sums(const struct ds_tile_product *op, const struct weights *w, enum ds_tile_kind tile_kind,
+		       const float *before, enum kind kind)
+{
 	for (unsigned i = 0; i < op->codes.n; i++)
 		for (size_t r = 0; r < op->n_rows; r++) {
 			double sum = op->add ? before[i * MAX_ROWS + r] : 0, size = fabs(sum);
@@ -346,7 +355,7 @@ static void check_few(const struct ds_kernels *k, const struct ds_tile_product *
 		memcpy(few.y[i], before + i * MAX_ROWS, op->n_rows * sizeof(float));
 	}
 	k->tiles.few_product[w->dtype](&few);
-	check_sums(op, w, before, kind);
+	check_sums(op, w, ds_tile_type(w->dtype).kind, before, kind);
 }
 
 /* The columns from block @first on, of @n_blocks. */
@@ -374,13 +383,9 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 	k->tiles.quantize(&op.codes, x, all, ds_tile_type(dtype));
 	for (size_t p = 0; p * DS_PANEL < rows; p++)
 		k->tiles.unpack[dtype](&tile[p], w.panels[p], all, first, n_blocks - first);
-	for (unsigned i = 0; i < n; i++) {
-		op.y[i] = ending(Y + i, rows * sizeof(float));
-		fill(op.y[i], rows, kind, DS_DTYPE_F32);
-		memcpy(before + i * MAX_ROWS, op.y[i], rows * sizeof(float));
-	}
+	make_results(&op, before, kind);
 	k->tiles.product[ds_tile_type(dtype).kind](&op);
-	check_sums(&op, &w, before, kind);
+	check_sums(&op, &w, ds_tile_type(dtype).kind, before, kind);
 	if (first == 0 && rows <= DS_PANEL)
 		check_few(k, &op, &w, before, kind);
 }
@@ -413,28 +418,13 @@ static void check_flat_product(const struct ds_kernels *k, size_t rows, unsigned
 		k->tiles.unpack[w.dtype](&tile[p], w.panels[p], all, op.col / 256, op.cols / 256);
 		k->tiles.flatten(&tile[p], op.cols / 256, ds_tile_type(w.dtype));
 	}
-	for (unsigned i = 0; i < n; i++) {
-		op.y[i] = ending(Y + i, rows * sizeof(float));
-		fill(op.y[i], rows, kind, DS_DTYPE_F32);
-		memcpy(before + i * MAX_ROWS, op.y[i], rows * sizeof(float));
-	}
+	make_results(&op, before, kind);
 	k->tiles.product[DS_TILE_FLAT](&op);
-	for (unsigned i = 0; i < n; i++)
-		for (size_t r = 0; r < rows; r++) {
-			double sum = op.add ? before[i * MAX_ROWS + r] : 0, size = fabs(sum);
-
-			for (size_t e = 0; e < op.cols; e++) {
-				double x_coded = coded(&op.codes, i, op.col + e, 256);
-				double value = flat_value(&tile[r / DS_PANEL], offset, r % DS_PANEL, e);
-
-				sum += value * x_coded;
-				size += fabs(value * x_coded);
-			}
-			/* What is rounded to a scale of its own is no whole number. */
-			if (!is_sum(op.y[i][r], sum, size, op.cols + 1, kind == KIND_WHOLE ? KIND_REAL : kind))
-				fail_msg("%zu rows, columns from %zu, %u at once, kind %d: row %zu, %.9g instead of %.9g", rows,
-					 op.col, n, (int)kind, r, op.y[i][r], sum);
-		}
+	for (size_t r = 0; r < rows; r++)
+		for (size_t e = 0; e < op.cols; e++)
+			w.wide[r][op.col + e] = flat_value(&tile[r / DS_PANEL], offset, r % DS_PANEL, e);
+	/* What is rounded to a scale of its own is no whole number. */
+	check_sums(&op, &w, DS_TILE_FLAT, before, kind == KIND_WHOLE ? KIND_REAL : kind);
 }
 
 static void products_of_flat_tiles_are_dot_products(const struct ds_kernels *k)
@@ -488,10 +478,8 @@ static void check_bf16(const struct ds_kernels *k, size_t rows, size_t all, size
 	for (unsigned i = 0; i < n; i++) {
 		x[i] = ending(X + i, all * sizeof(float));
 		fill((float *)x[i], all, kind, DS_DTYPE_F32);
-		op.y[i] = ending(Y + i, rows * sizeof(float));
-		fill(op.y[i], rows, kind, DS_DTYPE_F32);
-		memcpy(before[i], op.y[i], rows * sizeof(float));
 	}
+	make_results(&op, before[0], kind);
 	k->tiles.narrow(&op.codes, x, all);
 	k->tiles.product[DS_TILE_BF16](&op);
 	for (unsigned i = 0; i < n; i++) {
