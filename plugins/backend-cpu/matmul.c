@@ -128,7 +128,7 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 
 bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols)
 {
-	size_t size = n * ds_codes_size(cols);
+	size_t size = n * ds_codes_size(cols) + DS_CODES_SPARE;
 	void *codes;
 
 	if (size <= cpu->codes_size)

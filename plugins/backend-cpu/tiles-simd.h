@@ -100,8 +100,10 @@ static ALWAYS_INLINE float scale_of(const float *x, unsigned n, float *factor)
 	ivec top = iv_set32(0);
 	float largest;
 
-	for (unsigned i = 0; i < n; i += LANES)
+	for (unsigned i = 0; i < n; i += LANES) {
+		__builtin_prefetch(x + DS_TILE_COLS + i, 0, 3);
 		top = iv_max(top, iv_and(iv_load(x + i), iv_set32(0x7fffffff)));
+	}
 	largest = ds_float_of_bits(iv_largest(top));
 	/* Below this the factor would be infinite. */
 	*factor = largest >= 0x1p-100f ? 127 / largest : 0;
@@ -110,22 +112,28 @@ static ALWAYS_INLINE float scale_of(const float *x, unsigned n, float *factor)
 	return *factor > 0 ? largest / 127 : 0;
 }
 
-/* 32 activations to bytes, 4 of them every @stride bytes from @q on, and their sums by halves. */
-static ALWAYS_INLINE void quantize_group(const float *x, float factor, int8_t *q, size_t stride, int32_t *sums)
+/* 32 activations to bytes, 4 of them every @stride bytes from @q on. */
+static ALWAYS_INLINE void quantize_group(const float *x, float factor, int8_t *q, size_t stride)
 {
 	int8_t bytes[DS_TILE_GROUP];
 
-	sums[0] = sums[1] = 0;
 	UNROLL
-	for (unsigned i = 0; i < DS_TILE_GROUP; i += LANES) {
-		ivec v = iv_round(fv_mul(fv_load(x + i), fv_set(factor)));
-
-		iv_store_bytes(bytes + i, v);
-		sums[i / 16] += iv_sum(v);
-	}
+	for (unsigned i = 0; i < DS_TILE_GROUP; i += LANES)
+		iv_store_bytes(bytes + i, iv_round(fv_mul(fv_load(x + i), fv_set(factor))));
 	UNROLL
 	for (unsigned k = 0; k < DS_TILE_GROUP / 4; k++)
 		memcpy(q + k * stride, bytes + k * 4, 4);
+}
+
+/* Of LANES rows side by side, the sums of 16 columns from @q on. */
+static ALWAYS_INLINE void sum_half(const int8_t *q, size_t stride, int32_t *sums)
+{
+	ivec sum = iv_set32(0);
+
+	UNROLL
+	for (unsigned k = 0; k < DS_TILE_MIN_GROUP / 4; k++)
+		sum = iv_dot(sum, iv_set8(1), iv_load(q + k * stride));
+	iv_store(sums, sum);
 }
 
 /* What @sums, by halves of the group of 32 at column @col, give row @i of the corrections. */
@@ -150,26 +158,63 @@ static ALWAYS_INLINE void correct(const struct ds_codes *codes, size_t col, size
 		((int32_t *)codes->corrections)[col / ds_tile_group(kind) * n + i] = -offset * (sums[0] + sums[1]);
 }
 
-static void quantize(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type)
+/* The corrections of the group of 32 at column @col, of all rows. */
+static ALWAYS_INLINE void correct_group(const struct ds_codes *codes, size_t col, enum ds_tile_kind kind, int offset)
+{
+	const size_t n = codes->n;
+	const float *scales = codes->scales + col / ds_tile_span(kind) * n;
+
+	for (size_t first = 0; first < n; first += LANES) {
+		const int8_t *q = codes->bytes + (col / 4 * n + first) * 4;
+		int32_t sums[2][LANES];
+
+		sum_half(q, n * 4, sums[0]);
+		sum_half(q + DS_TILE_MIN_GROUP * n, n * 4, sums[1]);
+		for (size_t i = 0; i < LANES && first + i < n; i++)
+			correct(codes, col, first + i, (int32_t[]){sums[0][i], sums[1][i]}, scales[first + i], kind, offset);
+	}
+}
+
+static ALWAYS_INLINE void quantize_kind(const struct ds_codes *codes, const float *const *x, size_t cols,
+					enum ds_tile_kind kind, int offset)
 {
 	static const float zeros[DS_TILE_GROUP];
-	const size_t n = codes->n, span = ds_tile_span(type.kind);
-	const int offset = ds_tile_is_signed(type.kind) ? SIGNED_OFFSET : type.offset;
+	const size_t n = codes->n, span = ds_tile_span(kind);
 
-	for (size_t i = 0; i < n; i++)
-		for (size_t begin = 0; begin < cols; begin += span) {
+	for (size_t begin = 0; begin < cols; begin += span) {
+		for (size_t i = 0; i < n; i++) {
 			float factor, scale = scale_of(x[i] + begin, (unsigned)span, &factor);
+			int8_t *q = codes->bytes + (begin / 4 * n + i) * 4;
 
 			codes->scales[begin / span * n + i] = scale;
-			for (size_t col = begin; col < begin + span; col += DS_TILE_GROUP) {
-				int32_t sums[2];
-
-				/* What is no number has no byte: the scale tells of it. */
-				quantize_group(scale == scale ? x[i] + col : zeros, factor,
-					       codes->bytes + (col / 4 * n + i) * 4, n * 4, sums);
-				correct(codes, col, i, sums, scale, type.kind, offset);
-			}
+			/* What is no number has no byte: the scale tells of it. */
+			for (size_t col = 0; col < span; col += DS_TILE_GROUP)
+				quantize_group(scale == scale ? x[i] + begin + col : zeros, factor, q + col * n, n * 4);
 		}
+		for (size_t col = begin; col < begin + span; col += DS_TILE_GROUP)
+			correct_group(codes, col, kind, offset);
+	}
+}
+
+#define QUANTIZE_CASE(kind, offset)                        \
+	case kind:                                         \
+		quantize_kind(codes, x, cols, kind, offset); \
+		break;
+
+static void quantize(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type)
+{
+	switch (type.kind) {
+		QUANTIZE_CASE(DS_TILE_SIGNED, SIGNED_OFFSET)
+		QUANTIZE_CASE(DS_TILE_OFFSET, type.offset)
+		QUANTIZE_CASE(DS_TILE_MIN, 0)
+		QUANTIZE_CASE(DS_TILE_K_SIGNED, SIGNED_OFFSET)
+		QUANTIZE_CASE(DS_TILE_K_OFFSET_16, type.offset)
+		QUANTIZE_CASE(DS_TILE_K_MIN, 0)
+		QUANTIZE_CASE(DS_TILE_K_MIN_16, 0)
+		QUANTIZE_CASE(DS_TILE_FLAT, SIGNED_OFFSET)
+	default:
+		break;
+	}
 }
 
 /* To the sums of every row and column of the tile, the products of @n_words times four columns from @col on. @x: the bytes
@@ -184,9 +229,6 @@ static ALWAYS_INLINE void add_products(const struct ds_tile_product *op, size_t 
 	for (unsigned s = 0; s < n_words; s++) {
 		ivec w[TILE_VECTORS];
 
-		UNROLL
-		for (unsigned p = 0; p < TILE_PANELS && kind != DS_TILE_FLAT; p++) /* its many rows are no hurry */
-			__builtin_prefetch(op->next + p * op->panel_size + (col / 4 + s) * op->next_step, 0, 3);
 		UNROLL
 		for (unsigned v = 0; v < TILE_VECTORS; v++)
 			w[v] = iv_load(tile[v / VECTORS].codes[col / 4 + s][v % VECTORS * LANES]);

@@ -14,7 +14,6 @@ enum {
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
 	FLAT_MIN = 48,	/* of activations that make it worth to bring a tile's weights to one scale: it takes eight tiles' time */
 	FEW_TILES = 2,	/* of activations up to which words are multiplied as they come, without a tile of weights */
-	SOME_TILES = 4, /* of activations up to which the weights' way from memory is worth to be hidden */
 };
 
 /* What a member keeps in its scratch. */
@@ -187,24 +186,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
 		product(op);
-		op->next_step = 0;
 	}
-}
-
-/* What follows the columns up to @end of the panels from @row on is to be asked of memory during their product. */
-static void ask_for_next(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t end,
-			 struct ds_tile_product *op)
-{
-	struct ds_panel_format f = ds_panel_format(p->dtype);
-	size_t words = f.n_units * DS_PANEL_LINE; /* bytes of a block */
-
-	op->panel_size = ds_panel_size(p->dtype, p->cols);
-	op->next_step = words * 4 / f.block;
-	op->next = (const char *)p->w + ds_panel_heads_size(&f, p->cols);
-	if (end < p->cols)
-		op->next += row / DS_PANEL * op->panel_size + end / f.block * words;
-	else
-		op->next += (row / DS_PANEL + cpu->kernels.tiles.panels) * op->panel_size;
 }
 
 /* The rows @first to @last - 1 straight from the words, with one tile of activations after the other. */
@@ -248,11 +230,8 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 				.cols = cols,
 				.n_rows = last - row < tile_rows ? last - row : tile_rows,
 				.add = p->add || col > 0,
-				.next = (const char *)scratch,
 			};
 
-			if (p->layout == DS_LAYOUT_PANELS && p->n <= SOME_TILES * tiles->width)
-				ask_for_next(cpu, p, row, col + cols, &op);
 			load_tile(cpu, p, row, op.n_rows, col, cols, scratch, &op);
 			multiply(cpu, p, row, col, &op);
 		}

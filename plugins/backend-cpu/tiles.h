@@ -128,6 +128,8 @@ struct ds_codes {
 	uint32_t n;
 };
 
+enum { DS_CODES_SPARE = 64 }; /* bytes that may be read after those of all codes: they are summed a vector at a time */
+
 /* Bytes of the codes of one row, and where the parts of @n rows begin in @memory (aligned to 4). */
 static inline size_t ds_codes_size(size_t cols)
 {
@@ -153,10 +155,6 @@ struct ds_tile_product {
 	float *y[DS_TILE_WIDTH];
 	size_t n_rows;
 	bool add;
-	/* Words that will be unpacked next and are asked of memory meanwhile, @next_step bytes for every four columns of each
-	 * panel, @panel_size apart. Not for DS_TILE_BF16. */
-	const char *next;
-	size_t panel_size, next_step;
 };
 
 /* y[i][r] (+)= row r of the panels times row i, over all columns, for the rows 0 to @n_rows - 1 of them. */

@@ -114,7 +114,6 @@ static void run_product(const struct call *c)
 		.codes = codes_of(c),
 		.cols = COLS,
 		.n_rows = c->k->tiles.panels * DS_PANEL,
-		.next = (const char *)tile,
 	};
 
 	for (unsigned i = 0; i < c->n; i++)

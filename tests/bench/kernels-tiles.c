@@ -166,7 +166,7 @@ static void make_rows(const float **x, unsigned n, size_t cols, enum kind kind)
 
 static struct ds_codes codes_in(unsigned end, size_t cols, unsigned n)
 {
-	return ds_codes_at(ending(end, n * ds_codes_size(cols)), cols, n);
+	return ds_codes_at(ending(end, n * ds_codes_size(cols) + DS_CODES_SPARE), cols, n);
 }
 
 static int code_of(const struct ds_codes *codes, unsigned i, size_t c)
@@ -375,7 +375,6 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 		.cols = all - first * block,
 		.n_rows = rows,
 		.add = rows % 2,
-		.next = (const char *)tile,
 	};
 
 	make_weights(&w, type, rows, all, kind);
@@ -407,7 +406,6 @@ static void check_flat_product(const struct ds_kernels *k, size_t rows, unsigned
 		.cols = all - n % 2 * 256,
 		.n_rows = rows,
 		.add = rows % 2,
-		.next = (const char *)tile,
 	};
 
 	assert_int_equal(block_types[type].dtype, DS_DTYPE_Q4_K);
