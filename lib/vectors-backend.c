@@ -325,7 +325,7 @@ static void run_matmul(struct run *run)
 	op.y = output(run, first, op.n * w.rows);
 	if (run->r < 0)
 		return;
-	run->ops->matmul(run->self, &op);
+	run->ops->matmul(run->self, &op, 1);
 	answer(run, "y", op.y, false, op.n * w.rows);
 }
 
@@ -367,7 +367,7 @@ static void run_expert_matmul(struct run *run)
 	op.y = output(run, NULL, pairs * w.rows);
 	if (run->r < 0)
 		return;
-	run->ops->expert_matmul(run->self, &op);
+	run->ops->expert_matmul(run->self, &op, 1);
 	answer(run, "y", op.y, false, pairs * w.rows);
 }
 

@@ -266,7 +266,20 @@ static uint64_t deepseek_kv_size(const struct ds_hparams *p, enum ds_dtype kv_dt
 
 /* ---- the forward pass ---- */
 
-/* q (n, h, dk + dr) from u, its last dr elements rotated. */
+/* From u: the queries' latents, or the queries where there are none, and (c_t | k_t). */
+static void compress(struct deepseek *m, const struct layer *layer, uint32_t n)
+{
+	struct ds_trunk *t = &m->t;
+	bool latent = t->p.q_lora > 0;
+	struct ds_matmul ops[] = {
+		{.y = latent ? m->q_latent : m->q, .x = t->u, .w = latent ? &layer->q_a : &layer->q, .n = n},
+		{.y = m->kv_row, .x = t->u, .w = &layer->kv_a, .n = n},
+	};
+
+	t->ops->matmul(t->backend, ops, DS_ARRAY_SIZE(ops));
+}
+
+/* q (n, h, dk + dr), its last dr elements rotated. */
 static void queries(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)
 {
 	struct ds_trunk *t = &m->t;
@@ -274,11 +287,8 @@ static void queries(struct deepseek *m, const struct layer *layer, const struct 
 	uint32_t head = p->qk_nope + p->qk_rope;
 
 	if (p->q_lora > 0) {
-		ds_matmul(t, m->q_latent, t->u, &layer->q_a, rows->n);
 		ds_norm(t, m->q_latent, m->q_latent, layer->q_a_norm, p->q_lora, rows->n);
 		ds_matmul(t, m->q, m->q_latent, &layer->q_b, rows->n);
-	} else {
-		ds_matmul(t, m->q, t->u, &layer->q, rows->n);
 	}
 	t->ops->rope(t->backend, &(struct ds_rope){.x = m->q + p->qk_nope,
 						   .frequencies = t->frequencies,
@@ -289,14 +299,13 @@ static void queries(struct deepseek *m, const struct layer *layer, const struct 
 						   .head_stride = head});
 }
 
-/* (c_t | k_t) (n, r + dr) from u into the cache: the latent normed, the shared key rotated but not normed. */
+/* (c_t | k_t) (n, r + dr) into the cache: the latent normed, the shared key rotated but not normed. */
 static void keys_and_values(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)
 {
 	struct ds_trunk *t = &m->t;
 	const struct ds_hparams *p = &t->p;
 	uint32_t width = p->kv_lora + p->qk_rope;
 
-	ds_matmul(t, m->kv_row, t->u, &layer->kv_a, rows->n);
 	t->ops->rms_norm(t->backend, m->kv_row, width, m->kv_row, width, layer->kv_a_norm, p->kv_lora, rows->n,
 			 p->norm_eps);
 	t->ops->rope(t->backend, &(struct ds_rope){.x = m->kv_row + p->kv_lora,
@@ -316,6 +325,7 @@ static void attention(struct deepseek *m, const struct layer *layer, const struc
 	uint32_t h = p->n_heads, r = p->kv_lora, head = p->qk_nope + p->qk_rope;
 
 	ds_norm(t, t->u, t->x, layer->attention_norm, p->hidden, rows->n);
+	compress(m, layer, rows->n);
 	queries(m, layer, rows);
 	keys_and_values(m, layer, rows);
 	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->q_absorbed,
@@ -348,18 +358,17 @@ static void attention(struct deepseek *m, const struct layer *layer, const struc
 	ds_matmul_add(t, t->x, m->values, &layer->attention_output, rows->n);
 }
 
-static void expert_matmul(struct deepseek *m, float *y, const float *x, const struct ds_weight *w, uint32_t n,
-			  bool shared_input)
+/* The expert matmul of @w, which all are of the same pairs. */
+static struct ds_expert_matmul of_experts(const struct deepseek *m, float *y, const float *x, const struct ds_weight *w,
+					  uint32_t n, bool shared_input)
 {
-	struct ds_trunk *t = &m->t;
-
-	t->ops->expert_matmul(t->backend, &(struct ds_expert_matmul){.y = y,
-								     .x = x,
-								     .w = w,
-								     .ids = m->ids,
-								     .n = n,
-								     .k = t->p.n_experts_used,
-								     .shared_input = shared_input});
+	return (struct ds_expert_matmul){.y = y,
+					 .x = x,
+					 .w = w,
+					 .ids = m->ids,
+					 .n = n,
+					 .k = m->t.p.n_experts_used,
+					 .shared_input = shared_input};
 }
 
 /* x += sum_i weight_i * expert_i(u) */
@@ -368,6 +377,11 @@ static void routed_experts(struct deepseek *m, const struct layer *layer, uint32
 	struct ds_trunk *t = &m->t;
 	const struct ds_hparams *p = &t->p;
 	uint32_t k = p->n_experts_used;
+	struct ds_expert_matmul gate_and_up[] = {
+		of_experts(m, m->expert_gate, t->u, &layer->experts_gate, n, true),
+		of_experts(m, m->expert_up, t->u, &layer->experts_up, n, true),
+	};
+	struct ds_expert_matmul down = of_experts(m, m->expert_out, m->expert_gate, &layer->experts_down, n, false);
 
 	ds_matmul(t, m->scores, t->u, &layer->router, n);
 	t->ops->route(t->backend, &(struct ds_route){.ids = m->ids,
@@ -382,10 +396,9 @@ static void routed_experts(struct deepseek *m, const struct layer *layer, uint32
 						     .scoring = p->expert_scoring,
 						     .normalize = p->normalize_weights,
 						     .scale = p->routed_scale});
-	expert_matmul(m, m->expert_gate, t->u, &layer->experts_gate, n, true);
-	expert_matmul(m, m->expert_up, t->u, &layer->experts_up, n, true);
+	t->ops->expert_matmul(t->backend, gate_and_up, DS_ARRAY_SIZE(gate_and_up));
 	t->ops->swiglu(t->backend, m->expert_gate, m->expert_gate, m->expert_up, (uint64_t)n * k * p->moe_ff);
-	expert_matmul(m, m->expert_out, m->expert_gate, &layer->experts_down, n, false);
+	t->ops->expert_matmul(t->backend, &down, 1);
 	t->ops->expert_sum(t->backend, t->x, m->expert_out, m->weights, p->hidden, n, k);
 }
 

@@ -143,14 +143,21 @@ static uint64_t llama_kv_size(const struct ds_hparams *p, enum ds_dtype kv_dtype
 
 /* ---- the forward pass ---- */
 
-/* y (n, w.rows) = u * w^T + bias */
-static void project(struct llama *m, float *y, const struct ds_weight *w, const float *bias, uint32_t n)
+/* q, k and v = u * w^T + bias */
+static void project(struct llama *m, const struct layer *layer, uint32_t n)
 {
 	struct ds_trunk *t = &m->t;
+	const float *biases[] = {layer->q_bias, layer->k_bias, layer->v_bias};
+	struct ds_matmul ops[] = {
+		{.y = m->q, .x = t->u, .w = &layer->q, .n = n},
+		{.y = m->k, .x = t->u, .w = &layer->k, .n = n},
+		{.y = m->v, .x = t->u, .w = &layer->v, .n = n},
+	};
 
-	ds_matmul(t, y, t->u, w, n);
-	if (bias)
-		t->ops->add_bias(t->backend, y, bias, (uint32_t)w->rows, n);
+	t->ops->matmul(t->backend, ops, DS_ARRAY_SIZE(ops));
+	for (size_t i = 0; i < DS_ARRAY_SIZE(ops); i++)
+		if (biases[i])
+			t->ops->add_bias(t->backend, ops[i].y, biases[i], (uint32_t)ops[i].w->rows, n);
 }
 
 /* Norm, if there is one, and rotate @n_heads heads a row of @x. */
@@ -179,9 +186,7 @@ static void attention(struct llama *m, const struct layer *layer, const struct d
 	const struct ds_backend_ops *ops = t->ops;
 
 	ds_norm(t, t->u, t->x, layer->attention_norm, p->hidden, n);
-	project(m, m->q, &layer->q, layer->q_bias, n);
-	project(m, m->k, &layer->k, layer->k_bias, n);
-	project(m, m->v, &layer->v, layer->v_bias, n);
+	project(m, layer, n);
 	place(m, m->q, layer->q_norm, p->n_heads, rows);
 	place(m, m->k, layer->k_norm, p->n_kv_heads, rows);
 	ops->kv_store(t->backend, &layer->keys, m->k, kv_width, rows);

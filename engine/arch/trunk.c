@@ -130,8 +130,12 @@ void ds_swiglu_bind(struct ds_bind *bind, struct ds_swiglu *ffn, const struct ds
 
 void ds_trunk_feed_forward(struct ds_trunk *t, const struct ds_swiglu *ffn, uint32_t n)
 {
-	ds_matmul(t, t->gate, t->u, &ffn->gate, n);
-	ds_matmul(t, t->up, t->u, &ffn->up, n);
+	struct ds_matmul gate_and_up[] = {
+		{.y = t->gate, .x = t->u, .w = &ffn->gate, .n = n},
+		{.y = t->up, .x = t->u, .w = &ffn->up, .n = n},
+	};
+
+	t->ops->matmul(t->backend, gate_and_up, DS_ARRAY_SIZE(gate_and_up));
 	t->ops->swiglu(t->backend, t->gate, t->gate, t->up, n * ffn->gate.rows);
 	ds_matmul_add(t, t->x, t->gate, &ffn->down, n);
 }

@@ -74,13 +74,13 @@ void ds_swiglu_bind(struct ds_bind *bind, struct ds_swiglu *ffn, const struct ds
 
 static inline void ds_matmul(struct ds_trunk *t, float *y, const float *x, const struct ds_weight *w, uint32_t n)
 {
-	t->ops->matmul(t->backend, &(struct ds_matmul){.y = y, .x = x, .w = w, .n = n});
+	t->ops->matmul(t->backend, &(struct ds_matmul){.y = y, .x = x, .w = w, .n = n}, 1);
 }
 
 /* y += x * w^T: what a block adds to the residual stream. */
 static inline void ds_matmul_add(struct ds_trunk *t, float *y, const float *x, const struct ds_weight *w, uint32_t n)
 {
-	t->ops->matmul(t->backend, &(struct ds_matmul){.y = y, .x = x, .w = w, .n = n, .add = true});
+	t->ops->matmul(t->backend, &(struct ds_matmul){.y = y, .x = x, .w = w, .n = n, .add = true}, 1);
 }
 
 /* Each of n rows of @width elements on its own. */

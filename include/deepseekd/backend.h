@@ -62,6 +62,8 @@ struct ds_kv {
 	uint32_t width; /* MLA: kv_lora + qk_rope; else n_kv_heads * head_dim, of keys and of values */
 };
 
+enum { DS_MATMULS = 3 }; /* most products of a call: queries, keys and values */
+
 /* y (n, w.rows) = x (n, w.cols) * w^T, added to y when @add. */
 struct ds_matmul {
 	float *y;
@@ -181,9 +183,11 @@ struct ds_backend_ops {
 	/* y = x / sqrt(mean(x^2) + eps) * weight; strides in elements between rows (RMSNorm, arXiv:1910.07467). y may be x. */
 	void (*rms_norm)(void *self, float *y, uint32_t y_stride, const float *x, uint32_t x_stride, const float *weight,
 			 uint32_t width, uint32_t n, float eps);
-	void (*matmul)(void *self, const struct ds_matmul *op);
+	/* @n_ops (1 to DS_MATMULS) products at once, none of which reads or writes what another writes; those of experts are of
+	 * the same pairs. Of the same x, what a device makes of it for its arithmetic may be made once. */
+	void (*matmul)(void *self, const struct ds_matmul *ops, uint32_t n_ops);
 	void (*head_matmul)(void *self, const struct ds_head_matmul *op);
-	void (*expert_matmul)(void *self, const struct ds_expert_matmul *op);
+	void (*expert_matmul)(void *self, const struct ds_expert_matmul *ops, uint32_t n_ops);
 	/* y (n, width) += sum_i weights[r][i] * x (n * k, width)[r * k + i] */
 	void (*expert_sum)(void *self, float *y, const float *x, const float *weights, uint32_t width, uint32_t n,
 			   uint32_t k);

@@ -8,7 +8,7 @@
 
 #include "base.h"
 
-#define DS_PLUGIN_ABI 2u /* compared for equality */
+#define DS_PLUGIN_ABI 3u /* compared for equality */
 
 enum ds_plugin_kind {
 	DS_PLUGIN_FORMAT = 1, /* format.h */

@@ -31,7 +31,7 @@ struct ds_cpu {
 	/* Room of expert_matmul: DS_PAIRS from start() on, more when more pairs and experts come than ever. */
 	uint32_t *pairs;
 	size_t n_pairs;
-	/* Codes of the activations of one product (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
+	/* Codes of the activations of the products of one call (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
 	void *codes;
 	size_t codes_size;
 	int failed; /* what sync() is to report: 0 or a negative errno */
@@ -89,8 +89,8 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 /* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
 void *ds_cpu_room(size_t size);
 
-/* Room for the codes of @n rows of @cols columns; false and a failure for sync() when there is no memory. */
-bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols);
+/* Room for @size bytes of codes; false and a failure for sync() when there is no memory. */
+bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t size);
 
 /* Matrix @index of a stack. In panels only the last matrix may have rows that do not fill one. */
 static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t index)
@@ -104,6 +104,9 @@ static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t ind
 
 /* tiles.c: how weights of @dtype are multiplied in fast precision; DS_TILE_NONE: in float32. */
 enum ds_tile_kind ds_tiles_kind(enum ds_dtype dtype);
+
+/* Do codes of the activations of @a serve @b as they are? */
+bool ds_tiles_share(const struct ds_cpu *cpu, const struct ds_product *a, const struct ds_product *b);
 
 /* Does the product of @w with @n rows go by tiles? Then its codes are made first, tile by tile of
  * ds_tiles_count(), and rows @first to @last - 1 (@first a multiple of DS_TILE_PANELS panels) computed from them. */
@@ -122,10 +125,10 @@ void ds_cpu_swiglu(void *self, float *y, const float *gate, const float *up, uin
 void ds_cpu_gather(void *self, float *y, const float *x, const uint32_t *indices, uint32_t width, uint32_t n);
 void ds_cpu_add_bias(void *self, float *y, const float *bias, uint32_t width, uint32_t n);
 /* matmul.c */
-void ds_cpu_matmul(void *self, const struct ds_matmul *op);
+void ds_cpu_matmul(void *self, const struct ds_matmul *ops, uint32_t n_ops);
 void ds_cpu_head_matmul(void *self, const struct ds_head_matmul *op);
 /* experts.c */
-void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *op);
+void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *ops, uint32_t n_ops);
 void ds_cpu_expert_sum(void *self, float *y, const float *x, const float *weights, uint32_t width, uint32_t n,
 		       uint32_t k);
 /* route.c */

@@ -8,20 +8,29 @@
 
 enum { QUANTIZE_COLS = 8192 }; /* of activations, in experts: what waking another member has to be worth */
 
+/* The products of all experts' matrices of one call's op. */
+struct stack {
+	const struct ds_expert_matmul *op;
+	size_t chunk, n_chunks; /* rows of a chunk, chunks of an expert */
+	bool tiles;		/* Does the product go by tiles? */
+	bool shares;		/* Are the codes those of the stack before? */
+	void *codes;		/* of all pairs, those of one expert together */
+};
+
 struct expert_job {
 	const struct ds_cpu *cpu;
-	const struct ds_expert_matmul *op;
+	struct stack stacks[DS_MATMULS];
+	unsigned n_stacks;
+	size_t n_chunks; /* of an expert, of all stacks */
 	const uint32_t *pairs;	/* all pairs, those of one expert together, in the order they came */
 	const uint32_t *first;	/* [n_experts + 1]: where the pairs of an expert begin */
 	const uint32_t *active; /* experts that have pairs */
-	size_t chunk, n_chunks; /* rows of a chunk, chunks of an expert */
-	void *codes;		/* of all pairs in that order, if the product goes by tiles */
 };
 
 /* The rows that chose @expert, and its matrix. */
-static struct ds_product product_of(const struct expert_job *job, uint32_t expert)
+static struct ds_product product_of(const struct expert_job *job, const struct stack *stack, uint32_t expert)
 {
-	const struct ds_expert_matmul *op = job->op;
+	const struct ds_expert_matmul *op = stack->op;
 	struct ds_product p = {
 		.y = op->y,
 		.x = op->x,
@@ -36,24 +45,27 @@ static struct ds_product product_of(const struct expert_job *job, uint32_t exper
 		.n = job->first[expert + 1] - job->first[expert],
 	};
 
-	if (job->codes)
-		p.codes = (char *)job->codes + job->first[expert] * ds_codes_size(p.cols);
+	if (stack->codes)
+		p.codes = (char *)stack->codes + job->first[expert] * ds_codes_size(p.cols);
 	return p;
 }
 
-/* Piece i is chunk i % n_chunks of the expert active[i / n_chunks]. */
+/* Pieces are the chunks of every active expert, of all stacks: an expert's activations are still in the cache. */
 static void expert_pieces(void *arg, size_t begin, size_t end, unsigned member)
 {
 	const struct expert_job *job = arg;
-	const struct ds_expert_matmul *op = job->op;
 
-	for (size_t i = begin; i < end; i++) {
-		uint32_t expert = job->active[i / job->n_chunks];
-		size_t row = i % job->n_chunks * job->chunk;
-		struct ds_product p = product_of(job, expert);
+	for (size_t piece = begin; piece < end; piece++) {
+		const struct stack *stack = job->stacks;
+		size_t i = piece % job->n_chunks, row, rows;
+		struct ds_product p;
 
-		ds_product_rows(job->cpu, &p, row, row + job->chunk < op->w->rows ? row + job->chunk : op->w->rows,
-				member);
+		for (; i >= stack->n_chunks; stack++)
+			i -= stack->n_chunks;
+		p = product_of(job, stack, job->active[piece / job->n_chunks]);
+		row = i * stack->chunk;
+		rows = stack->op->w->rows;
+		ds_product_rows(job->cpu, &p, row, row + stack->chunk < rows ? row + stack->chunk : rows, member);
 	}
 }
 
@@ -62,11 +74,14 @@ static void quantize_pieces(void *arg, size_t begin, size_t end, unsigned member
 {
 	const struct expert_job *job = arg;
 
-	for (size_t i = begin; i < end; i++) {
-		struct ds_product p = product_of(job, job->active[i]);
+	for (size_t i = begin; i < end; i++)
+		for (unsigned s = 0; s < job->n_stacks; s++) {
+			const struct stack *stack = &job->stacks[s];
+			struct ds_product p = product_of(job, stack, job->active[i]);
 
-		ds_tiles_quantize(job->cpu, &p, 0, ds_tiles_count(job->cpu, p.n));
-	}
+			if (stack->tiles && !stack->shares)
+				ds_tiles_quantize(job->cpu, &p, 0, ds_tiles_count(job->cpu, p.n));
+		}
 }
 
 /* Room for @n numbers; false and a failure for sync() when there is no memory. */
@@ -108,26 +123,73 @@ static size_t sort_pairs(const uint32_t *ids, size_t n, size_t n_experts, uint32
 	return n_active;
 }
 
-void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *op)
+/* May @b have the codes of @a? Their experts have as many rows each; some may be few and some many. */
+static bool share_codes(const struct expert_job *job, const struct stack *a, const struct stack *b, size_t n_active)
+{
+	for (size_t i = 0; i < n_active; i++) {
+		struct ds_product one = product_of(job, a, job->active[i]), other = product_of(job, b, job->active[i]);
+
+		if (!ds_tiles_share(job->cpu, &one, &other))
+			return false;
+	}
+	return true;
+}
+
+/* Codes for the stacks that go by tiles, when @n_active experts have @n pairs; false if there is no memory for them. */
+static bool give_codes(struct ds_cpu *cpu, struct expert_job *job, size_t n, size_t n_active)
+{
+	size_t size = 0;
+	char *codes;
+
+	for (unsigned s = 0; s < job->n_stacks; s++) {
+		struct stack *stack = &job->stacks[s];
+
+		stack->tiles = ds_tiles_take(cpu, stack->op->w, n / n_active);
+		stack->shares = s > 0 && stack->tiles && stack[-1].tiles && share_codes(job, stack - 1, stack, n_active);
+		if (stack->tiles && !stack->shares)
+			size += n * ds_codes_size(stack->op->w->cols);
+	}
+	if (!ds_cpu_reserve_codes(cpu, size))
+		return false;
+	codes = cpu->codes;
+	for (unsigned s = 0; s < job->n_stacks; s++) {
+		struct stack *stack = &job->stacks[s];
+
+		if (stack->shares) {
+			stack->codes = stack[-1].codes;
+		} else if (stack->tiles) {
+			stack->codes = codes;
+			codes += n * ds_codes_size(stack->op->w->cols);
+		}
+	}
+	return true;
+}
+
+void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *ops, uint32_t n_ops)
 {
 	struct ds_cpu *cpu = self;
-	size_t n = (size_t)op->n * op->k, n_experts = op->w->n_experts, n_active;
-	struct expert_job job = {.cpu = cpu, .op = op};
+	size_t n = (size_t)ops->n * ops->k, n_experts = ops->w->n_experts, n_active, widest = 0;
+	struct expert_job job = {.cpu = cpu, .n_stacks = n_ops};
 
 	if (!n || !reserve(cpu, n + 2 * n_experts + 1))
 		return;
-	n_active = sort_pairs(op->ids, n, n_experts, cpu->pairs, cpu->pairs + n, cpu->pairs + n + n_experts + 1);
+	n_active = sort_pairs(ops->ids, n, n_experts, cpu->pairs, cpu->pairs + n, cpu->pairs + n + n_experts + 1);
 	job.pairs = cpu->pairs;
 	job.first = cpu->pairs + n;
 	job.active = cpu->pairs + n + n_experts + 1;
-	job.chunk = ds_product_chunk(cpu, op->w, n_active, (uint32_t)(n / n_active));
-	job.n_chunks = (op->w->rows + job.chunk - 1) / job.chunk;
-	if (ds_tiles_take(cpu, op->w, n / n_active)) {
-		if (!ds_cpu_reserve_codes(cpu, n, op->w->cols))
-			return;
-		job.codes = cpu->codes;
-		ds_team_run(cpu->team, n_active, QUANTIZE_COLS / op->w->cols + 1, quantize_pieces, &job);
+	for (unsigned s = 0; s < n_ops; s++) {
+		struct stack *stack = &job.stacks[s];
+		const struct ds_weight *w = ops[s].w;
+
+		stack->op = &ops[s];
+		stack->chunk = ds_product_chunk(cpu, w, n_active, (uint32_t)(n / n_active));
+		stack->n_chunks = (w->rows + stack->chunk - 1) / stack->chunk;
+		job.n_chunks += stack->n_chunks;
+		widest = widest > w->cols ? widest : w->cols;
 	}
+	if (!give_codes(cpu, &job, n, n_active))
+		return;
+	ds_team_run(cpu->team, n_active, QUANTIZE_COLS / widest + 1, quantize_pieces, &job);
 	ds_team_run(cpu->team, n_active * job.n_chunks, 1, expert_pieces, &job);
 }
 

@@ -126,11 +126,11 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 	return chunk < least ? least : chunk - chunk % unit;
 }
 
-bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols)
+bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t size)
 {
-	size_t size = n * ds_codes_size(cols) + DS_CODES_SPARE;
 	void *codes;
 
+	size += DS_CODES_SPARE;
 	if (size <= cpu->codes_size)
 		return true;
 	codes = ds_cpu_room(size);
@@ -144,107 +144,167 @@ bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t n, size_t cols)
 	return true;
 }
 
-struct matmul_job {
-	const struct ds_cpu *cpu;
+/* The products of all matrices of a weight. */
+struct stack {
 	const struct ds_weight *w;
 	struct ds_product product; /* of matrix 0 */
 	size_t x_matrix, y_matrix; /* elements from one matrix's activations to the next one's */
 	size_t chunk, n_chunks;	   /* rows of a chunk, chunks of a matrix */
-	size_t n_tiles;		   /* of activations, of a matrix */
+	size_t n_tiles;		   /* of activations, of a matrix, that have no codes yet */
 };
 
-static struct ds_product product_of(const struct matmul_job *job, size_t matrix)
-{
-	struct ds_product p = job->product;
+struct matmul_job {
+	const struct ds_cpu *cpu;
+	struct stack stacks[DS_MATMULS];
+	unsigned n_stacks;
+};
 
-	p.w = ds_weight_matrix(job->w, matrix);
-	p.x += matrix * job->x_matrix;
-	p.y += matrix * job->y_matrix;
+static struct ds_product product_of(const struct stack *stack, size_t matrix)
+{
+	struct ds_product p = stack->product;
+
+	p.w = ds_weight_matrix(stack->w, matrix);
+	p.x += matrix * stack->x_matrix;
+	p.y += matrix * stack->y_matrix;
 	if (p.codes)
 		p.codes = (char *)p.codes + matrix * p.n * ds_codes_size(p.cols);
 	return p;
 }
 
-/* Piece i is chunk i % n_chunks of matrix i / n_chunks. */
+/* Pieces are the chunks of every matrix of every stack, in this order. */
 static void matmul_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct matmul_job *job = arg;
 
-	for (size_t i = first; i < last; i++) {
-		size_t matrix = i / job->n_chunks, row = i % job->n_chunks * job->chunk;
-		struct ds_product p = product_of(job, matrix);
+	for (size_t piece = first; piece < last; piece++) {
+		const struct stack *stack = job->stacks;
+		struct ds_product p;
+		size_t i = piece, row;
 
-		ds_product_rows(job->cpu, &p, row, row + job->chunk < job->w->rows ? row + job->chunk : job->w->rows,
+		for (; i >= stack->n_chunks * stack->w->n_experts; stack++)
+			i -= stack->n_chunks * stack->w->n_experts;
+		p = product_of(stack, i / stack->n_chunks);
+		row = i % stack->n_chunks * stack->chunk;
+		ds_product_rows(job->cpu, &p, row, row + stack->chunk < stack->w->rows ? row + stack->chunk : stack->w->rows,
 				member);
 	}
 }
 
-/* Piece i is tile i % n_tiles of the activations of matrix i / n_tiles. */
+/* Pieces are the tiles of activations of every matrix of every stack. */
 static void quantize_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct matmul_job *job = arg;
 
-	for (size_t i = first; i < last; i++) {
-		struct ds_product p = product_of(job, i / job->n_tiles);
+	for (size_t piece = first; piece < last; piece++) {
+		const struct stack *stack = job->stacks;
+		struct ds_product p;
+		size_t i = piece;
 
-		ds_tiles_quantize(job->cpu, &p, i % job->n_tiles, i % job->n_tiles + 1);
+		for (; i >= stack->n_tiles * stack->w->n_experts; stack++)
+			i -= stack->n_tiles * stack->w->n_experts;
+		p = product_of(stack, i / stack->n_tiles);
+		ds_tiles_quantize(job->cpu, &p, i % stack->n_tiles, i % stack->n_tiles + 1);
 	}
 }
 
+/* Bytes of the codes of a stack's activations; 0 if it does not go by tiles. */
+static size_t codes_size(const struct ds_cpu *cpu, const struct stack *stack)
+{
+	const struct ds_product *p = &stack->product;
+
+	return ds_tiles_take(cpu, stack->w, p->n) ? p->n * stack->w->n_experts * ds_codes_size(p->cols) : 0;
+}
+
+/* Give stack @i its codes: those of one before it, or new ones at @codes. Returns where the next begin. */
+static char *give_codes(struct matmul_job *job, unsigned i, char *codes)
+{
+	struct stack *stack = &job->stacks[i];
+	size_t size = codes_size(job->cpu, stack);
+
+	if (size == 0)
+		return codes;
+	for (unsigned j = 0; j < i; j++) {
+		const struct ds_product *p = &job->stacks[j].product;
+
+		if (p->codes && ds_tiles_share(job->cpu, p, &stack->product)) {
+			stack->product.codes = p->codes;
+			return codes;
+		}
+	}
+	stack->product.codes = codes;
+	stack->n_tiles = ds_tiles_count(job->cpu, stack->product.n);
+	return codes + size;
+}
+
+/* Stacks have their products, but for what the weights say. */
 static void run_matmul(struct ds_cpu *cpu, struct matmul_job *job)
 {
-	size_t n = job->product.n;
+	size_t size = 0, n_tiles = 0, n_chunks = 0;
+	char *codes;
 
 	job->cpu = cpu;
-	job->product.dtype = job->w->dtype;
-	job->product.layout = job->w->layout;
-	job->product.cols = job->w->cols;
-	job->product.divisor = 1;
-	job->chunk = ds_product_chunk(cpu, job->w, job->w->n_experts, job->product.n);
-	job->n_chunks = (job->w->rows + job->chunk - 1) / job->chunk;
-	if (n == 0)
-		return;
-	if (ds_tiles_take(cpu, job->w, n)) {
-		if (!ds_cpu_reserve_codes(cpu, n * job->w->n_experts, job->w->cols))
-			return;
-		job->product.codes = cpu->codes;
-		job->n_tiles = ds_tiles_count(cpu, n);
-		ds_team_run(cpu->team, job->n_tiles * job->w->n_experts, QUANTIZE_COLS / job->w->cols + 1,
-			    quantize_pieces, job);
+	for (unsigned i = 0; i < job->n_stacks; i++) {
+		struct stack *stack = &job->stacks[i];
+		struct ds_product *p = &stack->product;
+
+		p->dtype = stack->w->dtype;
+		p->layout = stack->w->layout;
+		p->cols = stack->w->cols;
+		p->divisor = 1;
+		stack->chunk = ds_product_chunk(cpu, stack->w, stack->w->n_experts, p->n);
+		stack->n_chunks = p->n ? (stack->w->rows + stack->chunk - 1) / stack->chunk : 0;
+		n_chunks += stack->n_chunks * stack->w->n_experts;
+		size += codes_size(cpu, stack);
 	}
-	ds_team_run(cpu->team, job->n_chunks * job->w->n_experts, 1, matmul_pieces, job);
+	if (!ds_cpu_reserve_codes(cpu, size))
+		return;
+	codes = cpu->codes;
+	for (unsigned i = 0; i < job->n_stacks; i++) {
+		codes = give_codes(job, i, codes);
+		n_tiles += job->stacks[i].n_tiles * job->stacks[i].w->n_experts;
+	}
+	ds_team_run(cpu->team, n_tiles, QUANTIZE_COLS / job->stacks[0].w->cols + 1, quantize_pieces, job);
+	ds_team_run(cpu->team, n_chunks, 1, matmul_pieces, job);
 }
 
-void ds_cpu_matmul(void *self, const struct ds_matmul *op)
+void ds_cpu_matmul(void *self, const struct ds_matmul *ops, uint32_t n_ops)
 {
-	struct matmul_job job = {
-		.w = op->w,
-		.product = {
-			.y = op->y,
-			.x = op->x,
-			.y_stride = op->y_stride ? op->y_stride : op->w->rows,
-			.x_stride = op->x_stride ? op->x_stride : op->w->cols,
-			.n = op->n,
-			.add = op->add,
-		},
-	};
+	struct matmul_job job = {.n_stacks = n_ops};
 
+	for (uint32_t i = 0; i < n_ops; i++) {
+		const struct ds_matmul *op = &ops[i];
+
+		job.stacks[i] = (struct stack){
+			.w = op->w,
+			.product = {
+				.y = op->y,
+				.x = op->x,
+				.y_stride = op->y_stride ? op->y_stride : op->w->rows,
+				.x_stride = op->x_stride ? op->x_stride : op->w->cols,
+				.n = op->n,
+				.add = op->add,
+			},
+		};
+	}
 	run_matmul(self, &job);
 }
 
 void ds_cpu_head_matmul(void *self, const struct ds_head_matmul *op)
 {
 	struct matmul_job job = {
-		.w = op->w,
-		.product = {
-			.y = op->y,
-			.x = op->x,
-			.y_stride = op->y_row_stride,
-			.x_stride = op->x_row_stride,
-			.n = op->n,
-		},
-		.x_matrix = op->x_head_stride,
-		.y_matrix = op->y_head_stride,
+		.stacks = {{
+			.w = op->w,
+			.product = {
+				.y = op->y,
+				.x = op->x,
+				.y_stride = op->y_row_stride,
+				.x_stride = op->x_row_stride,
+				.n = op->n,
+			},
+			.x_matrix = op->x_head_stride,
+			.y_matrix = op->y_head_stride,
+		}},
+		.n_stacks = 1,
 	};
 
 	run_matmul(self, &job);

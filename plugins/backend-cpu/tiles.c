@@ -85,6 +85,15 @@ static struct ds_codes codes_of(const struct ds_product *p, size_t first, size_t
 	return ds_codes_at(memory, cols, (uint32_t)(last - first));
 }
 
+bool ds_tiles_share(const struct ds_cpu *cpu, const struct ds_product *a, const struct ds_product *b)
+{
+	struct ds_tile_type one = type_of(a), other = type_of(b);
+
+	return a->x == b->x && a->x_stride == b->x_stride && a->cols == b->cols && a->n == b->n && a->pairs == b->pairs &&
+	       a->divisor == b->divisor && one.kind == other.kind && one.offset == other.offset &&
+	       cols_together(cpu, a) == cols_together(cpu, b);
+}
+
 static void quantize_tile(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
@@ -169,6 +178,41 @@ static void load_tile(const struct ds_cpu *cpu, const struct ds_product *p, size
 		op->panels[1] = op->panels[0];
 }
 
+/* The words that will be unpacked next, @size bytes of each panel of a tile. */
+struct next {
+	const char *words;
+	size_t panel_size, size;
+};
+
+/* What follows the columns up to @end of the panels from @row on. */
+static struct next next_of(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t end)
+{
+	struct ds_panel_format f = ds_panel_format(p->dtype);
+	size_t panel_size = ds_panel_size(p->dtype, p->cols), left, begin;
+
+	if (p->layout != DS_LAYOUT_PANELS)
+		return (struct next){0};
+	begin = end < p->cols ? end : 0;
+	row += end < p->cols ? 0 : cpu->kernels.tiles.panels * DS_PANEL;
+	left = p->cols - begin < DS_TILE_COLS ? p->cols - begin : DS_TILE_COLS;
+	return (struct next){
+		.words = (const char *)p->w + row / DS_PANEL * panel_size + ds_panel_heads_size(&f, p->cols) +
+			 begin / f.block * f.n_units * DS_PANEL_LINE,
+		.panel_size = panel_size,
+		.size = left / f.block * f.n_units * DS_PANEL_LINE,
+	};
+}
+
+/* Ask memory for part @t of @n of it: products do not read memory, and so it is not idle meanwhile. */
+static void ask_for(const struct next *next, unsigned n_panels, size_t t, size_t n)
+{
+	size_t begin = next->size * t / n, end = next->size * (t + 1) / n;
+
+	for (unsigned i = 0; i < n_panels; i++)
+		for (size_t at = begin; at < end; at += DS_PANEL_LINE)
+			__builtin_prefetch(next->words + i * next->panel_size + at, 0, 2);
+}
+
 /* One step of columns, from @col on: every tile of activations times the tile of weights. */
 static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_t row, size_t col,
 		     struct ds_tile_product *op)
@@ -178,6 +222,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
 	size_t most = cols_together(cpu, p), begin = col / most * most;
 	size_t cols = p->cols - begin < most ? p->cols - begin : most;
+	struct next next = next_of(cpu, p, row, col + op->cols);
 
 	op->col = col - begin;
 	for (uint32_t t = 0, first = 0, last; t < n_tiles; t++, first = last) {
@@ -185,6 +230,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		op->codes = codes_of(p, first, last, begin, cols);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
+		ask_for(&next, tiles->panels, t, n_tiles);
 		product(op);
 	}
 }

@@ -55,7 +55,7 @@ static void by_backend(void *arg)
 {
 	struct product *p = arg;
 
-	ops->matmul(p->self, &p->op);
+	ops->matmul(p->self, &p->op, 1);
 }
 
 static void by_sgemm(void *arg)

@@ -53,7 +53,7 @@ static void check_matmul(struct bench *b, enum ds_dtype dtype, uint32_t n, size_
 		op.y_stride = (uint32_t)(rows + gap);
 	}
 	memcpy(before, y, n * (rows + gap) * sizeof(*y));
-	ops->matmul(b->self, &op);
+	ops->matmul(b->self, &op, 1);
 	for (size_t i = 0; i < n; i++) {
 		for (size_t r = 0; r < rows; r++) {
 			double want = dot(plain + r * cols, x + i * (cols + gap), cols, &size);
@@ -142,7 +142,7 @@ static void check_experts(struct bench *b, enum ds_dtype dtype, uint32_t n, uint
 
 	for (size_t i = 0; i < n * k; i++)
 		ids[i] = (uint32_t)(i % k ? (ids[i - 1] + 1) % experts : fabsf(draw(b)) * 0.999f * (float)experts);
-	ops->expert_matmul(b->self, &op);
+	ops->expert_matmul(b->self, &op, 1);
 	for (size_t i = 0; i < n * k; i++)
 		for (size_t r = 0; r < rows; r++) {
 			const float *input = x + (shared ? i / k : i) * cols;
@@ -204,7 +204,7 @@ static void check_quantised(struct bench *b, size_t type, uint32_t n)
 	first.n_experts = 1;
 	for (uint32_t i = 0; i < n; i++)
 		ids[i] = i * 7 % EXPERTS;
-	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &first, .n = n});
+	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &first, .n = n}, 1);
 	for (size_t i = 0; i < n * ROWS; i++) {
 		want = dot(plain + i % ROWS * cols, x + i / ROWS * cols, cols, &size);
 		close_to(want, y[i], size);
@@ -214,7 +214,7 @@ static void check_quantised(struct bench *b, size_t type, uint32_t n)
 		want = dot(plain + i % (EXPERTS * ROWS) * cols, x + i / ROWS * cols, cols, &size);
 		close_to(want, y[i], size);
 	}
-	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true});
+	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true}, 1);
 	for (size_t i = 0; i < n * ROWS; i++) {
 		const float *row = plain + (ids[i / ROWS] * ROWS + i % ROWS) * cols;
 
@@ -262,8 +262,8 @@ static void matrices_may_lie_in_different_places(void **state)
 	}
 	for (uint32_t i = 0; i < N; i++)
 		ids[i] = i * 5 % EXPERTS;
-	ops->expert_matmul(b.self, &(struct ds_expert_matmul){want, x, &together, ids, N, 1, true});
-	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &apart, ids, N, 1, true});
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){want, x, &together, ids, N, 1, true}, 1);
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &apart, ids, N, 1, true}, 1);
 	assert_memory_equal(want, y, N * ROWS * sizeof(*y));
 	ops->head_matmul(b.self, &(struct ds_head_matmul){want, x, &together, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
 	ops->head_matmul(b.self, &(struct ds_head_matmul){y, x, &apart, 3, 3 * COLS, COLS, 3 * ROWS, ROWS});
@@ -353,10 +353,10 @@ static void step(struct bench *b, struct cache *c, uint32_t n, float *x, float *
 
 	ops->embed(b->self, x, &one, zeros, n);
 	ops->rms_norm(b->self, y, 0, x, 0, table, 32, n, 1e-6f);
-	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &one, .n = n});
+	ops->matmul(b->self, &(struct ds_matmul){.y = y, .x = x, .w = &one, .n = n}, 1);
 	ops->head_matmul(b->self, &(struct ds_head_matmul){y, x, &four, n, 128, 32, 128, 32});
 	ops->route(b->self, &(struct ds_route){.ids = ids, .weights = y, .logits = x, .n = n, .n_experts = 4, .k = 2});
-	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &four, ids, n, 2, true});
+	ops->expert_matmul(b->self, &(struct ds_expert_matmul){y, x, &four, ids, n, 2, true}, 1);
 	ops->expert_sum(b->self, y, x, table, 32, n, 2);
 	ops->rope(b->self, &(struct ds_rope){x, table, &c->rows, 1, 32, 32, 32});
 	ops->kv_store(b->self, &c->kv, x, 0, &c->rows);
@@ -396,7 +396,7 @@ static void more_pairs_than_ever_find_room(void **state)
 	uint32_t *ids = ops->alloc(b.self, n * sizeof(*ids));
 	struct ds_weight w = {&one, DS_DTYPE_F32, 0, 1, 1, 1};
 
-	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true});
+	ops->expert_matmul(b.self, &(struct ds_expert_matmul){y, x, &w, ids, n, 1, true}, 1);
 	for (uint32_t i = 0; i <= n; i++)
 		assert_true(x[i] == y[i]);
 	ops->release(b.self, x);

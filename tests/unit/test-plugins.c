@@ -144,7 +144,7 @@ static void an_entry_that_is_not_there_is_explained(void **state)
 	assert_null(ds_plugins_find(plugins, DS_PLUGIN_SAMPLER, "last", NULL, &err));
 	assert_string_equal(err.text,
 			    "no sampler \"last\" (there is: first); refused: wrong-abi: not built for this ABI: "
-			    "7, this is 2");
+			    "7, this is 3");
 	assert_null(ds_plugins_find(plugins, DS_PLUGIN_BACKEND, "cpu", NULL, &err));
 	assert_non_null(strstr(err.text, "no backend \"cpu\" (there is: none)"));
 }
@@ -184,7 +184,7 @@ static void plugins_keep_their_order_and_their_names(void **state)
 static void a_plugin_for_another_abi_is_refused(void **state)
 {
 	install(*state, "wrong-abi");
-	assert_refused(*state, "wrong-abi", "not built for this ABI: 7, this is 2");
+	assert_refused(*state, "wrong-abi", "not built for this ABI: 7, this is 3");
 }
 
 static void a_plugin_without_the_symbol_is_refused(void **state)

@@ -155,7 +155,7 @@ static void check_product(void *self, const struct matrix *m, size_t n, bool who
 
 	for (size_t i = 0; i <= n * rows; i++)
 		y[i] = i < n * rows ? 3 : GUARD;
-	ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m->w, .n = (uint32_t)n, .add = add});
+	ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m->w, .n = (uint32_t)n, .add = add}, 1);
 	assert_true(y[n * rows] == GUARD);
 	for (size_t i = 0; add && i < n * rows; i++)
 		y[i] -= 3;
@@ -220,9 +220,9 @@ static void check_many_rows(void *self, const struct matrix *m, bool flat)
 	float *x = activations(N, cols, false), *many = calloc(N * rows, sizeof(*many)), *few = calloc(N * rows, sizeof(*few));
 	double changed = 0, energy = 0;
 
-	ops->matmul(self, &(struct ds_matmul){.y = many, .x = x, .w = &m->w, .n = N});
+	ops->matmul(self, &(struct ds_matmul){.y = many, .x = x, .w = &m->w, .n = N}, 1);
 	for (size_t i = 0; i < N; i += FEW)
-		ops->matmul(self, &(struct ds_matmul){.y = few + i * rows, .x = x + i * cols, .w = &m->w, .n = FEW});
+		ops->matmul(self, &(struct ds_matmul){.y = few + i * rows, .x = x + i * cols, .w = &m->w, .n = FEW}, 1);
 	for (size_t i = 0; i < N * rows; i++) {
 		changed += ((double)many[i] - few[i]) * ((double)many[i] - few[i]);
 		energy += (double)few[i] * few[i];
@@ -262,7 +262,7 @@ static void rows_that_chose_an_expert_go_by_its_tiles(void **state)
 		for (size_t i = 0; i < N * K; i++)
 			ids[i] = (uint32_t)(i % K + draw_bits(&seed) % 3);
 		if (m.w.layout == DS_LAYOUT_PANELS) {
-			ops->expert_matmul(self, &(struct ds_expert_matmul){y, x, &m.w, ids, N, K, true});
+			ops->expert_matmul(self, &(struct ds_expert_matmul){y, x, &m.w, ids, N, K, true}, 1);
 			for (size_t i = 0; i < N * K; i++)
 				check_row(&m, x + i / K * COLS, y + i * ROWS, ids[i] * ROWS, true, "of an expert");
 		}
@@ -270,6 +270,91 @@ static void rows_that_chose_an_expert_go_by_its_tiles(void **state)
 		free(y);
 		drop(&m);
 	}
+	end(self);
+}
+
+/* Two types whose activations have the same codes, and one that has its own. */
+static const enum ds_dtype together_types[DS_MATMULS] = {DS_DTYPE_Q4_K, DS_DTYPE_Q5_K, DS_DTYPE_Q6_K};
+
+static struct matrix blocks_of(enum ds_dtype dtype, size_t n_experts, size_t n_rows, size_t cols)
+{
+	for (size_t t = 0; t < DS_ARRAY_SIZE(block_types); t++)
+		if (block_types[t].dtype == dtype)
+			return blocks(&block_types[t], n_experts, n_rows, cols, false);
+	fail_msg("there are no blocks of that type");
+	return (struct matrix){0};
+}
+
+/* Each result of a call with several products is that of a call of its own, to the bit: with the same activations and with
+ * others, some added and some not. */
+static void products_of_a_call_are_those_of_a_call_each(void **state)
+{
+	enum { ROWS = 80, COLS = 768, MOST = 60 };
+	static const uint32_t row_counts[] = {1, 5, 13, 50, MOST};
+	struct matrix m[DS_MATMULS];
+	void *self = begin();
+	float *x, *other, *y[DS_MATMULS];
+
+	for (size_t i = 0; i < DS_MATMULS; i++)
+		m[i] = blocks_of(together_types[i], 1, ROWS - 16 * i, COLS);
+	x = activations(MOST, COLS, false);
+	other = activations(MOST, COLS, false);
+	for (size_t c = 0; c < DS_ARRAY_SIZE(row_counts) * DS_MATMULS; c++) {
+		struct ds_matmul op[DS_MATMULS];
+
+		for (size_t i = 0; i < DS_MATMULS; i++) {
+			y[i] = calloc(2 * MOST * ROWS, sizeof(*y[i]));
+			op[i] = (struct ds_matmul){.y = y[i],
+						   .x = i == c % DS_MATMULS ? other : x,
+						   .w = &m[i].w,
+						   .n = row_counts[c / DS_MATMULS],
+						   .add = i == 1};
+		}
+		ops->matmul(self, op, DS_MATMULS);
+		for (size_t i = 0; i < DS_MATMULS; i++) {
+			op[i].y += MOST * ROWS;
+			ops->matmul(self, &op[i], 1);
+			assert_memory_equal(y[i], op[i].y, MOST * ROWS * sizeof(*y[i]));
+			free(y[i]);
+		}
+	}
+	free(x);
+	free(other);
+	for (size_t i = 0; i < DS_MATMULS; i++)
+		drop(&m[i]);
+	end(self);
+}
+
+static void experts_of_a_call_are_those_of_a_call_each(void **state)
+{
+	enum { N = 40, K = 2, EXPERTS = 4, ROWS = 48, COLS = 512 };
+	struct matrix m[DS_MATMULS];
+	void *self = begin();
+	uint32_t ids[N * K];
+	float *x = activations(N, COLS, false);
+	struct ds_expert_matmul op[DS_MATMULS];
+
+	/* Experts of few rows and of many. */
+	for (size_t i = 0; i < N; i++) {
+		ids[i * K] = (uint32_t)(i < 34 ? 0 : 1);
+		ids[i * K + 1] = (uint32_t)(i < 25 ? 2 : 3);
+	}
+	for (size_t i = 0; i < DS_MATMULS; i++) {
+		m[i] = blocks_of(together_types[i], EXPERTS, ROWS + 16 * i, COLS);
+		op[i] = (struct ds_expert_matmul){calloc(N * K * m[i].w.rows, sizeof(float)), x, &m[i].w, ids, N, K, true};
+	}
+	ops->expert_matmul(self, op, DS_MATMULS);
+	for (size_t i = 0; i < DS_MATMULS; i++) {
+		float *y = op[i].y;
+
+		op[i].y = calloc(N * K * m[i].w.rows, sizeof(float));
+		ops->expert_matmul(self, &op[i], 1);
+		assert_memory_equal(y, op[i].y, N * K * m[i].w.rows * sizeof(float));
+		free(y);
+		free(op[i].y);
+		drop(&m[i]);
+	}
+	free(x);
 	end(self);
 }
 
@@ -326,7 +411,7 @@ static void what_is_no_number_makes_its_row_no_number(void **state)
 			float *x = activations(2, 256, false), y[32];
 
 			x[33] = bad[k];
-			ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = 2});
+			ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = 2}, 1);
 			for (size_t r = 0; r < 16; r++) {
 				assert_false(isfinite(y[r]));
 				assert_true(isfinite(y[16 + r]));
@@ -348,7 +433,7 @@ static void zeros_and_the_smallest_numbers_give_zero(void **state)
 
 		for (size_t i = 0; i < 256; i++)
 			x[i] = small[i % DS_ARRAY_SIZE(small)];
-		ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = 1});
+		ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = 1}, 1);
 		for (size_t r = 0; r < 16; r++)
 			assert_float_equal(y[r], 0, 1e-25);
 		drop(&m);
@@ -372,7 +457,7 @@ static void bf16_goes_by_its_own_dot_products(void **state)
 			for (size_t i = 0; i < n * 288; i++)
 				x[i] = (float)(int)(draw_bits(&seed) % 9) - 4;
 			m = pack((uint8_t *)bits, DS_DTYPE_BF16, 1, rows, 288);
-			ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = (uint32_t)n});
+			ops->matmul(self, &(struct ds_matmul){.y = y, .x = x, .w = &m.w, .n = (uint32_t)n}, 1);
 			for (size_t i = 0; i < n; i++)
 				check_row(&m, x + i * 288, y + i * rows, 0, true, "BF16");
 			free(x);
@@ -389,6 +474,8 @@ static int run(void)
 		cmocka_unit_test(weights_as_in_the_checkpoint_go_by_tiles),
 		cmocka_unit_test(many_rows_are_nearly_those_of_a_few_at_a_time),
 		cmocka_unit_test(rows_that_chose_an_expert_go_by_its_tiles),
+		cmocka_unit_test(products_of_a_call_are_those_of_a_call_each),
+		cmocka_unit_test(experts_of_a_call_are_those_of_a_call_each),
 		cmocka_unit_test(a_panel_gives_back_its_blocks),
 		cmocka_unit_test(an_embedding_in_panels_is_widened_to_the_bit),
 		cmocka_unit_test(what_is_no_number_makes_its_row_no_number),
