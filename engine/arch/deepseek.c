@@ -1,14 +1,16 @@
 /* deepseek.c - DeepSeek-V2, V3 and R1: multi-head latent attention (MLA), mixture of experts, multi-token prediction.
  *
  * After DeepSeek-V2 (arXiv:2405.04434, MLA: section 2.1), DeepSeek-V3 (arXiv:2412.19437, gate: section 2.1.2, MTP:
- * section 2.2) and YaRN (arXiv:2309.00071). Attention runs in absorbed form: the cache holds the latent c_t and the
- * shared rotary key k_t of a token, and the key and value halves of kv_b are applied to queries and to mixed latents
- * instead.
+ * section 2.2) and YaRN (arXiv:2309.00071). The cache holds the latent c_t and the shared rotary key k_t of a token. Attention
+ * runs in absorbed form, in which the key and value halves of kv_b are applied to queries and to mixed latents; of many rows
+ * of one sequence in expanded form, in which they are applied to the latents, where that is cheaper.
  *
  * In shapes: n rows of a step, heads h, dk = qk_nope, dr = qk_rope, dv = v_head, r = kv_lora, k = experts used. */
 #include "trunk.h"
 
 #include <math.h>
+
+enum { EXPAND_MIN = 32 }; /* rows that are worth to turn the key half of kv_b for */
 
 struct layer {
 	const float *attention_norm, *q_a_norm, *kv_a_norm, *ffn_norm;
@@ -318,18 +320,17 @@ static void keys_and_values(struct deepseek *m, const struct layer *layer, const
 	t->ops->kv_store(t->backend, &layer->kv, m->kv_row, width, rows);
 }
 
-static void attention(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)
+/* values = attention of the rows @first to @first + rows->n - 1 of the step, absorbed: the key half of kv_b goes to the queries,
+ * the value half to the mixed latents. */
+static void absorbed(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows, uint32_t first)
 {
 	struct ds_trunk *t = &m->t;
 	const struct ds_hparams *p = &t->p;
 	uint32_t h = p->n_heads, r = p->kv_lora, head = p->qk_nope + p->qk_rope;
+	float *q = m->q + (size_t)first * h * head;
 
-	ds_norm(t, t->u, t->x, layer->attention_norm, p->hidden, rows->n);
-	compress(m, layer, rows->n);
-	queries(m, layer, rows);
-	keys_and_values(m, layer, rows);
 	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->q_absorbed,
-								 .x = m->q,
+								 .x = q,
 								 .w = &layer->k_b,
 								 .n = rows->n,
 								 .x_row_stride = h * head,
@@ -338,7 +339,7 @@ static void attention(struct deepseek *m, const struct layer *layer, const struc
 								 .y_head_stride = r});
 	t->ops->latent_attention(t->backend, &(struct ds_latent_attention){.z = m->z,
 									   .q = m->q_absorbed,
-									   .q_rope = m->q + p->qk_nope,
+									   .q_rope = q + p->qk_nope,
 									   .q_rope_row_stride = h * head,
 									   .q_rope_head_stride = head,
 									   .kv = &layer->kv,
@@ -347,7 +348,7 @@ static void attention(struct deepseek *m, const struct layer *layer, const struc
 									   .kv_lora = r,
 									   .qk_rope = p->qk_rope,
 									   .scale = m->scale});
-	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->values,
+	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->values + (size_t)first * h * p->v_head,
 								 .x = m->z,
 								 .w = &layer->v_b,
 								 .n = rows->n,
@@ -355,6 +356,80 @@ static void attention(struct deepseek *m, const struct layer *layer, const struc
 								 .x_head_stride = r,
 								 .y_row_stride = h * p->v_head,
 								 .y_head_stride = p->v_head});
+}
+
+/* Are keys and values of every head cheaper for @n rows of one sequence, the last of which sees @n_seen positions? Counted in
+ * multiplications of a head: absorbing takes some a row, expanding as many a position that is seen. */
+static bool expanding_pays(const struct ds_hparams *p, uint64_t n, uint64_t n_seen)
+{
+	uint64_t seen = n * (n_seen - n / 2), halves = (uint64_t)p->kv_lora * (p->qk_nope + p->v_head);
+
+	return n >= EXPAND_MIN && n_seen * halves + seen * (p->qk_nope + p->qk_rope + p->v_head) <
+					  n * halves + seen * (2 * p->kv_lora + p->qk_rope);
+}
+
+static bool expanded(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows, uint32_t first)
+{
+	struct ds_trunk *t = &m->t;
+	const struct ds_hparams *p = &t->p;
+
+	return DS_BACKEND_HAS(t->ops, expanded_attention) &&
+	       expanding_pays(p, rows->n, (uint64_t)rows->positions[rows->n - 1] + 1) &&
+	       t->ops->expanded_attention(
+		       t->backend,
+		       &(struct ds_expanded_attention){.y = m->values + (size_t)first * p->n_heads * p->v_head,
+						       .q = m->q + (size_t)first * p->n_heads * (p->qk_nope + p->qk_rope),
+						       .k_b = &layer->k_b,
+						       .v_b = &layer->v_b,
+						       .kv = &layer->kv,
+						       .rows = rows,
+						       .qk_rope = p->qk_rope,
+						       .scale = m->scale});
+}
+
+/* The rows @first to @last - 1. */
+static struct ds_rows some_rows(const struct ds_rows *rows, uint32_t first, uint32_t last)
+{
+	return (struct ds_rows){.n = last - first,
+				.tokens = rows->tokens + first,
+				.positions = rows->positions + first,
+				.pages = rows->pages + first};
+}
+
+/* values = attention. Rows of a prompt follow one another, and may be better expanded; all others go together. */
+static void attend(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)
+{
+	uint32_t left = 0; /* first row that is not done */
+
+	for (uint32_t first = 0, last; first < rows->n; first = last) {
+		struct ds_rows run, before;
+
+		for (last = first + 1; last < rows->n && rows->pages[last] == rows->pages[first];)
+			last++;
+		run = some_rows(rows, first, last);
+		if (!expanded(m, layer, &run, first))
+			continue;
+		before = some_rows(rows, left, first);
+		if (before.n > 0)
+			absorbed(m, layer, &before, left);
+		left = last;
+	}
+	if (left < rows->n) {
+		struct ds_rows rest = some_rows(rows, left, rows->n);
+
+		absorbed(m, layer, &rest, left);
+	}
+}
+
+static void attention(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)
+{
+	struct ds_trunk *t = &m->t;
+
+	ds_norm(t, t->u, t->x, layer->attention_norm, t->p.hidden, rows->n);
+	compress(m, layer, rows->n);
+	queries(m, layer, rows);
+	keys_and_values(m, layer, rows);
+	attend(m, layer, rows);
 	ds_matmul_add(t, t->x, m->values, &layer->attention_output, rows->n);
 }
 

@@ -144,6 +144,20 @@ struct ds_latent_attention {
 	float scale;
 };
 
+/* MLA with the keys and values of every head made from the cache, which is cheaper than the absorbed form for many rows of one
+ * sequence: for row r and head h, over the positions t <= positions[r],
+ *   s_t = scale * q[r][h] . (k_b[h]^T c_t | k_t),  y[r][h] = sum_t softmax(s)_t v_b[h] c_t
+ * (arXiv:2405.04434, equations 9 to 11). All rows are of one sequence. */
+struct ds_expanded_attention {
+	float *y;	/* (n, heads, v_head) */
+	const float *q; /* (n, heads, qk_nope + qk_rope) */
+	const struct ds_weight *k_b, *v_b; /* heads of (kv_lora, qk_nope) and of (v_head, kv_lora) */
+	const struct ds_kv *kv;
+	const struct ds_rows *rows;
+	uint32_t qk_rope;
+	float scale;
+};
+
 /* What the device can do at most, measured; 0 where it is not known. */
 struct ds_peak {
 	double bytes_per_second; /* read in order by the whole team */
@@ -208,6 +222,8 @@ struct ds_backend_ops {
 	 * Measure for less than a second what @self can do with weights of type @dtype at @precision at most; after start(),
 	 * and with nothing enqueued. Others may use the device at the same time: who wants the truth asks several times. */
 	int (*peak)(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);
+	/* Optional, too. False: not with weights such as these; nothing was done. */
+	bool (*expanded_attention)(void *self, const struct ds_expanded_attention *op);
 };
 
 /* Has the table @ops an operation @member that a table may lack? */

@@ -42,6 +42,7 @@ struct job {
 	struct columns keys, values;
 	struct part parts[2]; /* side by side they are as wide as the keys */
 	float *y;             /* (n, n_heads, values.cols) */
+	size_t y_stride;      /* elements between rows */
 	float scale;
 	enum form form;
 	size_t tile,
@@ -181,7 +182,7 @@ static void join_shares(void *arg, size_t first, size_t last, unsigned member)
 
 	for (size_t i = first; i < last; i++) {
 		size_t row = i / job->n_heads, head = i % job->n_heads;
-		float *y = job->y + i * cols, top = -FLT_MAX, sum = 0;
+		float *y = job->y + row * job->y_stride + head * cols, top = -FLT_MAX, sum = 0;
 
 		for (size_t s = 0; s < job->n_shares; s++)
 			top = fmaxf(top, share_of(job, row, head, s)[cols]);
@@ -256,7 +257,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 			gather_query(job, r, head, desk->row);
 			pack_query(job, unit, i, desk->row);
 			unit->y[i] = job->n_shares > 1 ? share_of(job, r, head, share)
-						       : job->y + (r * job->n_heads + head) * job->values.cols;
+						       : job->y + r * job->y_stride + head * job->values.cols;
 			memset(unit->y[i], 0, job->values.cols * sizeof(float));
 		}
 	for (i = 0; i < unit->n; i++) {
@@ -528,6 +529,7 @@ void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op)
 		.parts = {{op->q, (size_t)op->n_heads * op->kv_lora, op->kv_lora, op->kv_lora},
 			  {op->q_rope, op->q_rope_row_stride, op->q_rope_head_stride, op->qk_rope}},
 		.y = op->z,
+		.y_stride = (size_t)op->n_heads * op->kv_lora,
 		.scale = op->scale,
 		.n_heads = op->n_heads,
 		.n_sharing = op->n_heads,
@@ -544,10 +546,28 @@ void ds_cpu_attention(void *self, const struct ds_attention *op)
 		.values = {op->v, op->head_dim},
 		.parts = {{op->q, (size_t)op->n_heads * op->head_dim, op->head_dim, op->head_dim}},
 		.y = op->y,
+		.y_stride = (size_t)op->n_heads * op->head_dim,
 		.scale = op->scale,
 		.n_heads = op->n_heads,
 		.n_sharing = op->n_heads / op->n_kv_heads,
 	};
 
 	run(self, &job);
+}
+
+void ds_cpu_heads_attention(struct ds_cpu *cpu, const struct ds_heads_attention *op)
+{
+	struct job job = {
+		.rows = op->rows,
+		.keys = {op->k, op->key_cols},
+		.values = {op->v, op->value_cols},
+		.parts = {{op->q, op->q_stride, op->q_head_stride, op->key_cols}},
+		.y = op->y,
+		.y_stride = op->y_stride,
+		.scale = op->scale,
+		.n_heads = op->n_heads,
+		.n_sharing = 1,
+	};
+
+	run(cpu, &job);
 }

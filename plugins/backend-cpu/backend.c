@@ -109,7 +109,8 @@ static void cpu_close(void *self)
 	ds_team_free(cpu->team);
 	free(cpu->scratch);
 	free(cpu->pairs);
-	free(cpu->codes);
+	free(cpu->codes.memory);
+	free(cpu->expanded.memory);
 	free(cpu);
 }
 
@@ -144,6 +145,22 @@ void *ds_cpu_room(size_t size)
 	return p;
 }
 
+bool ds_cpu_reserve(struct ds_cpu *cpu, struct ds_room *room, size_t size)
+{
+	void *memory;
+
+	if (size <= room->size)
+		return true;
+	memory = ds_cpu_room(size);
+	if (!memory) {
+		cpu->failed = -ENOMEM;
+		return false;
+	}
+	free(room->memory);
+	*room = (struct ds_room){memory, size};
+	return true;
+}
+
 static int start(void *self, unsigned n_threads, struct ds_error *err)
 {
 	struct ds_cpu *cpu = self;
@@ -169,8 +186,7 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	cpu->scratch = ds_steal(&scratch);
 	cpu->pairs = ds_steal(&pairs);
 	cpu->n_pairs = DS_PAIRS;
-	cpu->codes = ds_steal(&codes);
-	cpu->codes_size = DS_CODES;
+	cpu->codes = (struct ds_room){ds_steal(&codes), DS_CODES};
 	return 0;
 }
 
@@ -255,4 +271,5 @@ const struct ds_backend_ops ds_cpu_ops = {
 	.attention = ds_cpu_attention,
 	.add_bias = ds_cpu_add_bias,
 	.peak = ds_cpu_peak,
+	.expanded_attention = ds_cpu_expanded_attention,
 };

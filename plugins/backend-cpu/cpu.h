@@ -22,6 +22,12 @@ enum {
 	DS_SCRATCH = DS_GEMM_ROWS * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_ROWS,
 };
 
+/* Memory that grows when an operation needs more than ever. */
+struct ds_room {
+	void *memory;
+	size_t size;
+};
+
 struct ds_cpu {
 	struct ds_kernels kernels;
 	unsigned n_cpus; /* that this process may use */
@@ -32,8 +38,8 @@ struct ds_cpu {
 	uint32_t *pairs;
 	size_t n_pairs;
 	/* Codes of the activations of the products of one call (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
-	void *codes;
-	size_t codes_size;
+	struct ds_room codes;
+	struct ds_room expanded; /* keys and values of heads, of expanded_attention */
 	int failed; /* what sync() is to report: 0 or a negative errno */
 };
 
@@ -89,8 +95,8 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 /* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
 void *ds_cpu_room(size_t size);
 
-/* Room for @size bytes of codes; false and a failure for sync() when there is no memory. */
-bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t size);
+/* At least @size bytes in @room, which lose what they held; false and a failure for sync() when there is no memory. */
+bool ds_cpu_reserve(struct ds_cpu *cpu, struct ds_room *room, size_t size);
 
 /* Matrix @index of a stack. In panels only the last matrix may have rows that do not fill one. */
 static inline const void *ds_weight_matrix(const struct ds_weight *w, size_t index)
@@ -136,6 +142,21 @@ void ds_cpu_route(void *self, const struct ds_route *op);
 /* attention.c */
 void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op);
 void ds_cpu_attention(void *self, const struct ds_attention *op);
+
+/* Attention in which each head has keys and values of its own, (n_heads, key_cols) and (n_heads, value_cols) a row of the caches;
+ * strides in elements. */
+struct ds_heads_attention {
+	float *y;
+	const float *q;
+	size_t y_stride, q_stride, q_head_stride;
+	const struct ds_kv *k, *v;
+	const struct ds_rows *rows;
+	size_t n_heads, key_cols, value_cols;
+	float scale;
+};
+void ds_cpu_heads_attention(struct ds_cpu *cpu, const struct ds_heads_attention *op);
+/* expanded.c */
+bool ds_cpu_expanded_attention(void *self, const struct ds_expanded_attention *op);
 
 /* peak.c */
 int ds_cpu_peak(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);

@@ -149,9 +149,9 @@ static bool give_codes(struct ds_cpu *cpu, struct expert_job *job, size_t n, siz
 		if (stack->tiles && !stack->shares)
 			size += n * ds_codes_size(stack->op->w->cols);
 	}
-	if (!ds_cpu_reserve_codes(cpu, size))
+	if (!ds_cpu_reserve(cpu, &cpu->codes, size + DS_CODES_SPARE))
 		return false;
-	codes = cpu->codes;
+	codes = cpu->codes.memory;
 	for (unsigned s = 0; s < job->n_stacks; s++) {
 		struct stack *stack = &job->stacks[s];
 

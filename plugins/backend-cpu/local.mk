@@ -25,7 +25,7 @@ plugins_backend_cpu_libbackend_cpu_a_SOURCES = \
 	plugins/backend-cpu/cpu.h \
 	plugins/backend-cpu/cpus.c plugins/backend-cpu/cpus.h \
 	plugins/backend-cpu/elementwise.c \
-	plugins/backend-cpu/experts.c \
+	plugins/backend-cpu/expanded.c plugins/backend-cpu/experts.c \
 	$(backend_cpu_kernels) \
 	plugins/backend-cpu/matmul.c \
 	plugins/backend-cpu/peak.c plugins/backend-cpu/peak.h plugins/backend-cpu/peak-portable.c \

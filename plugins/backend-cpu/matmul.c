@@ -126,24 +126,6 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 	return chunk < least ? least : chunk - chunk % unit;
 }
 
-bool ds_cpu_reserve_codes(struct ds_cpu *cpu, size_t size)
-{
-	void *codes;
-
-	size += DS_CODES_SPARE;
-	if (size <= cpu->codes_size)
-		return true;
-	codes = ds_cpu_room(size);
-	if (!codes) {
-		cpu->failed = -ENOMEM;
-		return false;
-	}
-	free(cpu->codes);
-	cpu->codes = codes;
-	cpu->codes_size = size;
-	return true;
-}
-
 /* The products of all matrices of a weight. */
 struct stack {
 	const struct ds_weight *w;
@@ -256,9 +238,9 @@ static void run_matmul(struct ds_cpu *cpu, struct matmul_job *job)
 		n_chunks += stack->n_chunks * stack->w->n_experts;
 		size += codes_size(cpu, stack);
 	}
-	if (!ds_cpu_reserve_codes(cpu, size))
+	if (!ds_cpu_reserve(cpu, &cpu->codes, size + DS_CODES_SPARE))
 		return;
-	codes = cpu->codes;
+	codes = cpu->codes.memory;
 	for (unsigned i = 0; i < job->n_stacks; i++) {
 		codes = give_codes(job, i, codes);
 		n_tiles += job->stacks[i].n_tiles * job->stacks[i].w->n_experts;

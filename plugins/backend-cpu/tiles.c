@@ -24,7 +24,7 @@ struct tile_scratch {
 	uint16_t narrow[DS_PANEL][DS_TILE_COLS];
 };
 
-_Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH * sizeof(float), "the scratch has room for tiles");
+_Static_assert(sizeof(struct tile_scratch) <= DS_SCRATCH / 2 * sizeof(float), "who calls may use the other half");
 
 /* BF16 and FP8, whose fractions BF16 holds, are multiplied as BF16; of F32 and F16 it would lose too much. */
 enum ds_tile_kind ds_tiles_kind(enum ds_dtype dtype)

@@ -1,4 +1,4 @@
-backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-backend-cpu-rows \
+backend_cpu_tests = tests/unit/test-backend-cpu tests/unit/test-backend-cpu-rows tests/unit/test-backend-cpu-expanded \
 	tests/unit/test-backend-cpu-vectors tests/unit/test-team tests/unit/test-tiles tests/unit/test-attention
 if HAVE_CMOCKA
 check_PROGRAMS += $(backend_cpu_tests)
@@ -13,6 +13,10 @@ tests_unit_test_backend_cpu_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_backend_cpu_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_backend_cpu_LDFLAGS = $(AM_LDFLAGS) \
 	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=posix_memalign
+tests_unit_test_backend_cpu_expanded_SOURCES = tests/unit/test-backend-cpu-expanded.c tests/unit/backend-cpu.h \
+	tests/unit/random-blocks.h
+tests_unit_test_backend_cpu_expanded_CPPFLAGS = $(backend_cpu_test_cppflags)
+tests_unit_test_backend_cpu_expanded_LDADD = $(backend_cpu_test_ldadd)
 tests_unit_test_backend_cpu_rows_SOURCES = tests/unit/test-backend-cpu-rows.c tests/unit/backend-cpu.h
 tests_unit_test_backend_cpu_rows_CPPFLAGS = $(backend_cpu_test_cppflags)
 tests_unit_test_backend_cpu_rows_LDADD = $(backend_cpu_test_ldadd)
