@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-	CHUNK_BYTES = 256 * 1024, /* of weights: long against taking a chunk, short against a step */
+	CHUNK_BYTES = 64 * 1024, /* of weights, the last that are taken: long against taking them, short against a step */
 	CHUNKS_A_MEMBER = 4, /* so that a slow core leaves its share to others */
 	QUANTIZE_COLS = 16384, /* of activations, in tiles: what waking another member has to be worth */
 	GEMM_MIN_ROWS = 128, /* of weights: for less, sgemm spends its time on copying the activations */

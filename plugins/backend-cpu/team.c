@@ -22,6 +22,7 @@
 enum {
 	MAX_MEMBERS = 4096,
 	SPINS = 2000, /* of a pause each: some tens of microseconds */
+	RUNS_A_MEMBER = 8, /* of what is left, one is taken at once: a slow core keeps little back */
 	WAKE_WORKERS = 1,
 	WAKE_CALLER = 2,
 };
@@ -66,14 +67,21 @@ static void wake(_Atomic uint32_t *word, int count, uint32_t who)
 	syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, count, NULL, NULL, who);
 }
 
+/* Long runs of pieces as long as much is left, short ones at the end, so that all members finish together. */
 static void take_chunks(struct ds_team *team, unsigned member)
 {
+	size_t shares = RUNS_A_MEMBER * (team->n_workers + 1);
+
 	for (;;) {
-		size_t first = atomic_fetch_add_explicit(&team->next, team->chunk, memory_order_relaxed);
+		size_t taken = atomic_load_explicit(&team->next, memory_order_relaxed), chunk = team->chunk, first;
+
+		if (taken < team->n && (team->n - taken) / shares > chunk)
+			chunk = (team->n - taken) / shares;
+		first = atomic_fetch_add_explicit(&team->next, chunk, memory_order_relaxed);
 
 		if (first >= team->n)
 			return;
-		team->work(team->arg, first, first + team->chunk < team->n ? first + team->chunk : team->n, member);
+		team->work(team->arg, first, first + chunk < team->n ? first + chunk : team->n, member);
 	}
 }
 

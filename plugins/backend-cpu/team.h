@@ -1,8 +1,8 @@
 /* team.h - the threads that share one operation's work.
  *
- * The caller is a member: a team of one has no thread of its own. Work is a range of pieces taken in small chunks from
- * an atomic counter, so that one slow core does not hold the step, and a member that is still asleep when the last
- * chunk was taken is not waited for. Members spin for a moment after a job, since a step is hundreds of jobs a few
+ * The caller is a member: a team of one has no thread of its own. Work is a range of pieces taken in chunks, ever
+ * smaller ones, from an atomic counter, so that one slow core does not hold the step, and a member that is still asleep
+ * when the last chunk was taken is not waited for. Members spin for a moment after a job, since a step is hundreds of jobs a few
  * microseconds apart, then sleep. Running a job takes no lock and no memory. */
 #pragma once
 
@@ -21,5 +21,5 @@ DS_DEFINE_FREEP(ds_team)
 
 unsigned ds_team_size(const struct ds_team *team);
 
-/* Do @n pieces, at most @chunk (>= 1) at once; returns when all are done. One caller at a time. */
+/* Do @n pieces, @chunk (>= 1) at once or, as long as many are left, more; returns when all are done. One caller at a time. */
 void ds_team_run(struct ds_team *team, size_t n, size_t chunk, ds_team_work *work, void *arg);

@@ -19,7 +19,7 @@ enum { MAX_PIECES = 1000 };
 struct counts {
 	unsigned done[MAX_PIECES]; /* not atomic: each piece belongs to one member */
 	unsigned n_members;
-	size_t chunk;
+	size_t most; /* pieces at once */
 	_Atomic unsigned n_wrong;
 };
 
@@ -27,7 +27,7 @@ static void count(void *arg, size_t first, size_t last, unsigned member)
 {
 	struct counts *c = arg;
 
-	if (member >= c->n_members || last <= first || last - first > c->chunk)
+	if (member >= c->n_members || last <= first || last - first > c->most)
 		atomic_fetch_add(&c->n_wrong, 1);
 	for (size_t i = first; i < last; i++)
 		c->done[i]++;
@@ -44,7 +44,8 @@ static void every_piece_is_done_once(void **state)
 		assert_int_equal(ds_team_size(team), n_members);
 		for (size_t s = 0; s < DS_ARRAY_SIZE(sizes); s++)
 			for (size_t k = 0; k < DS_ARRAY_SIZE(chunks); k++) {
-				struct counts c = {.n_members = n_members, .chunk = chunks[k]};
+				size_t share = sizes[s] / n_members / 8;
+				struct counts c = {.n_members = n_members, .most = chunks[k] > share ? chunks[k] : share};
 
 				ds_team_run(team, sizes[s], chunks[k], count, &c);
 				for (size_t i = 0; i < MAX_PIECES; i++)
@@ -57,7 +58,7 @@ static void every_piece_is_done_once(void **state)
 static void what_one_job_wrote_the_next_one_reads(void **state)
 {
 	ds_cleanup(ds_team_freep) struct ds_team *team = NULL;
-	struct counts c = {.n_members = 3, .chunk = 3};
+	struct counts c = {.n_members = 3, .most = 3};
 
 	assert_int_equal(ds_team_new(&team, 3, 3, NULL), 0);
 	for (unsigned i = 1; i <= 3000; i++) {
@@ -70,7 +71,7 @@ static void what_one_job_wrote_the_next_one_reads(void **state)
 static void a_team_that_fell_asleep_wakes_up(void **state)
 {
 	ds_cleanup(ds_team_freep) struct ds_team *team = NULL;
-	struct counts c = {.n_members = 2, .chunk = 1};
+	struct counts c = {.n_members = 2, .most = 100 / 2 / 8};
 
 	assert_int_equal(ds_team_new(&team, 2, 2, NULL), 0);
 	for (unsigned i = 1; i <= 5; i++) {
