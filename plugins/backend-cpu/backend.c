@@ -110,6 +110,7 @@ static void cpu_close(void *self)
 	free(cpu->scratch);
 	free(cpu->pairs);
 	free(cpu->codes.memory);
+	free(cpu->turns.room.memory);
 	free(cpu->expanded.memory);
 	free(cpu);
 }
@@ -168,6 +169,7 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	ds_cleanup(ds_freep) float *scratch = NULL;
 	ds_cleanup(ds_freep) uint32_t *pairs = NULL;
 	ds_cleanup(ds_freep) void *codes = NULL;
+	ds_cleanup(ds_freep) void *turns = NULL;
 	int r;
 
 	if (cpu->team)
@@ -180,13 +182,15 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	pairs = malloc(DS_PAIRS * sizeof(*pairs));
 	scratch = ds_cpu_room((size_t)n_threads * DS_SCRATCH * sizeof(*scratch));
 	codes = ds_cpu_room(DS_CODES);
-	if (!pairs || !scratch || !codes)
+	turns = ds_cpu_room(DS_TURNS);
+	if (!pairs || !scratch || !codes || !turns)
 		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
 	cpu->team = ds_steal(&team);
 	cpu->scratch = ds_steal(&scratch);
 	cpu->pairs = ds_steal(&pairs);
 	cpu->n_pairs = DS_PAIRS;
 	cpu->codes = (struct ds_room){ds_steal(&codes), DS_CODES};
+	cpu->turns.room = (struct ds_room){ds_steal(&turns), DS_TURNS};
 	return 0;
 }
 

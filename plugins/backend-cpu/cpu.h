@@ -18,6 +18,7 @@ enum {
 	/* Numbers that expert_matmul has room for from the start: 1024 pairs, 256 experts, twice that. */
 	DS_PAIRS = 4096,
 	DS_CODES = 16 << 20, /* 512 rows of 16384 columns */
+	DS_TURNS = 1 << 20, /* bytes: 512 rows of 256 pairs, nearly */
 	/* What one member may use within an operation, in floats: all three parts of a product at their largest. */
 	DS_SCRATCH = DS_GEMM_ROWS * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_COLS + DS_GEMM_BATCH * DS_GEMM_ROWS,
 };
@@ -26,6 +27,13 @@ enum {
 struct ds_room {
 	void *memory;
 	size_t size;
+};
+
+/* Cosines and sines of the last positions that rows were rotated to: every layer asks for the same again. */
+struct ds_turns {
+	struct ds_room room;   /* (n_rows, 2 * n) turns, then what they are of: frequencies [n], positions [n_rows] */
+	size_t n_rows, n;      /* that have a place; pairs */
+	bool halves;
 };
 
 struct ds_cpu {
@@ -39,6 +47,7 @@ struct ds_cpu {
 	size_t n_pairs;
 	/* Codes of the activations of the products of one call (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
 	struct ds_room codes;
+	struct ds_turns turns;
 	struct ds_room expanded; /* keys and values of heads, of expanded_attention */
 	int failed; /* what sync() is to report: 0 or a negative errno */
 };

@@ -121,8 +121,10 @@ void ds_cpu_rms_norm(void *self, float *y, uint32_t y_stride, const float *x, ui
 }
 
 struct rope_job {
-	const struct ds_cpu *cpu;
+	const struct ds_kernels *kernels;
 	const struct ds_rope *op;
+	float *turns, *frequencies;
+	uint32_t *positions; /* that the turns are of */
 };
 
 /* The angle is a float32 product, as in the models' own code: at position 100000 another rounding is another angle. */
@@ -130,29 +132,58 @@ static void rope_rows(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct rope_job *job = arg;
 	const struct ds_rope *op = job->op;
-	const struct ds_kernels *kernels = &job->cpu->kernels;
-	void (*rotate)(float *x, const float *turn, size_t n) = op->halves ? kernels->rotate_halves : kernels->rotate;
-	float *turn = ds_cpu_scratch(job->cpu, member);
+	void (*rotate)(float *x, const float *turn, size_t n) =
+		op->halves ? job->kernels->rotate_halves : job->kernels->rotate;
 	size_t n = op->width / 2, step = op->halves ? 1 : 2, sines = op->halves ? n : 1;
 
 	for (size_t r = first; r < last; r++) {
-		for (size_t i = 0; i < n; i++) {
-			float angle = (float)op->rows->positions[r] * op->frequencies[i];
+		float *turn = job->turns + r * op->width;
+		uint32_t position = op->rows->positions[r];
+
+		for (size_t i = 0; job->positions[r] != position && i < n; i++) {
+			float angle = (float)position * op->frequencies[i];
 
 			turn[i * step] = (float)cos(angle);
 			turn[i * step + sines] = (float)sin(angle);
 		}
+		job->positions[r] = position;
 		for (size_t h = 0; h < op->n_heads; h++)
 			rotate(op->x + r * op->row_stride + h * op->head_stride, turn, n);
 	}
 }
 
+/* Where turns of the rows of @job are: what is known of their frequencies stays. False: no memory. */
+static bool find_turns(struct ds_cpu *cpu, struct rope_job *job)
+{
+	const struct ds_rope *op = job->op;
+	struct ds_turns *turns = &cpu->turns;
+	size_t n = op->width / 2, n_rows = op->rows->n, a_row = (2 * n + 1) * sizeof(float), size = n * sizeof(float);
+	bool same = turns->n == n && turns->halves == op->halves && n_rows <= turns->n_rows;
+
+	if (!same) {
+		if (!ds_cpu_reserve(cpu, &turns->room, size + n_rows * a_row))
+			return false;
+		turns->n = n;
+		turns->halves = op->halves;
+		turns->n_rows = (turns->room.size - size) / a_row;
+	}
+	job->turns = turns->room.memory;
+	job->frequencies = job->turns + turns->n_rows * 2 * n;
+	job->positions = (uint32_t *)(job->frequencies + n);
+	if (!same || memcmp(job->frequencies, op->frequencies, size) != 0) {
+		memcpy(job->frequencies, op->frequencies, size);
+		memset(job->positions, 0xff, turns->n_rows * sizeof(*job->positions)); /* no position */
+	}
+	return true;
+}
+
 void ds_cpu_rope(void *self, const struct ds_rope *op)
 {
 	struct ds_cpu *cpu = self;
-	struct rope_job job = {.cpu = cpu, .op = op};
+	struct rope_job job = {.kernels = &cpu->kernels, .op = op};
 
-	ds_team_run(cpu->team, op->rows->n, rows_a_chunk((size_t)op->n_heads * op->width), rope_rows, &job);
+	if (find_turns(cpu, &job))
+		ds_team_run(cpu->team, op->rows->n, rows_a_chunk((size_t)op->n_heads * op->width), rope_rows, &job);
 }
 
 struct store_job {

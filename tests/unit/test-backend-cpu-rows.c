@@ -195,51 +195,57 @@ static void what_is_stored_lies_at_its_position(void **state)
 	end(&b);
 }
 
-static void check_rotation(bool halves)
+static void check_rotation(struct bench *b, const uint32_t *positions, const float *f, uint32_t width, bool halves)
 {
-	static const uint32_t positions[] = {0, 1, 7, 4000, 100000}, heads = 3, width = 10, stride = 17;
-	struct bench b = begin(2);
-	struct ds_rows rows = {.n = 5, .positions = positions};
-	float *x = values(&b, 5 * heads * stride), *before = values(&b, 5 * heads * stride), *f = values(&b, width / 2);
+	enum { N = 5, HEADS = 3, STRIDE = 17 };
+	struct ds_rows rows = {.n = N, .positions = positions};
+	float *x = values(b, N * HEADS * STRIDE), *before = values(b, N * HEADS * STRIDE);
 	struct ds_rope op = {
 		.x = x,
 		.frequencies = f,
 		.rows = &rows,
-		.n_heads = heads,
+		.n_heads = HEADS,
 		.width = width,
-		.row_stride = heads * stride,
-		.head_stride = stride,
+		.row_stride = HEADS * STRIDE,
+		.head_stride = STRIDE,
 		.halves = halves,
 	};
 
-	memcpy(before, x, 5 * heads * stride * sizeof(*x));
-	ops->rope(b.self, &op);
-	for (uint32_t i = 0; i < 5 * heads; i++) {
-		const float *was = before + i * stride, *is = x + i * stride;
+	memcpy(before, x, N * HEADS * STRIDE * sizeof(*x));
+	ops->rope(b->self, &op);
+	for (uint32_t i = 0; i < N * HEADS; i++) {
+		const float *was = before + i * STRIDE, *is = x + i * STRIDE;
 
 		for (uint32_t p = 0; p < width / 2; p++) {
-			double angle = (float)positions[i / heads] * f[p];
+			double angle = (float)positions[i / HEADS] * f[p];
 			uint32_t one = halves ? p : 2 * p, other = halves ? p + width / 2 : 2 * p + 1;
 
 			close_to(was[one] * cos(angle) - was[other] * sin(angle), is[one], 2);
 			close_to(was[one] * sin(angle) + was[other] * cos(angle), is[other], 2);
 		}
-		assert_memory_equal(was + width, is + width, (stride - width) * sizeof(*x));
+		assert_memory_equal(was + width, is + width, (STRIDE - width) * sizeof(*x));
 	}
-	ops->release(b.self, x);
-	ops->release(b.self, before);
-	ops->release(b.self, f);
-	end(&b);
+	ops->release(b->self, x);
+	ops->release(b->self, before);
 }
 
+/* Turns are kept from one operation to the next: as long as they are of the same. */
 static void a_rotation_turns_pairs_by_their_angle(void **state)
 {
-	check_rotation(false);
-}
+	static const uint32_t positions[] = {0, 1, 7, 4000, 100000}, others[] = {0, 2, 7, 4001, 3};
+	struct bench b = begin(2);
+	float *f = values(&b, 5);
 
-static void a_rotation_of_halves_turns_pairs_half_a_head_apart(void **state)
-{
-	check_rotation(true);
+	for (unsigned halves = 0; halves < 2; halves++)
+		for (uint32_t width = 10; width >= 6; width -= 4) {
+			check_rotation(&b, positions, f, width, halves);
+			check_rotation(&b, positions, f, width, halves);
+			check_rotation(&b, others, f, width, halves);
+			f[1] += 0.25f;
+			check_rotation(&b, others, f, width, halves);
+		}
+	ops->release(b.self, f);
+	end(&b);
 }
 
 static void a_bias_is_added_to_every_row(void **state)
@@ -429,7 +435,6 @@ static int run(void)
 		cmocka_unit_test(equal_keys_give_the_mean_to_the_last_bit),
 		cmocka_unit_test(what_is_stored_lies_at_its_position),
 		cmocka_unit_test(a_rotation_turns_pairs_by_their_angle),
-		cmocka_unit_test(a_rotation_of_halves_turns_pairs_half_a_head_apart),
 		cmocka_unit_test(a_bias_is_added_to_every_row),
 		cmocka_unit_test(a_norm_divides_by_the_root_of_the_mean_square),
 		cmocka_unit_test(a_gate_is_a_sigmoid_weighted_unit),
