@@ -362,7 +362,7 @@ static void absorbed(struct deepseek *m, const struct layer *layer, const struct
  * multiplications of a head: absorbing takes some a row, expanding as many a position that is seen. */
 static bool expanding_pays(const struct ds_hparams *p, uint64_t n, uint64_t n_seen)
 {
-	uint64_t seen = n * (n_seen - n / 2), halves = (uint64_t)p->kv_lora * (p->qk_nope + p->v_head);
+	uint64_t seen = n_seen > n / 2 ? n * (n_seen - n / 2) : n, halves = (uint64_t)p->kv_lora * (p->qk_nope + p->v_head);
 
 	return n >= EXPAND_MIN && n_seen * halves + seen * (p->qk_nope + p->qk_rope + p->v_head) <
 					  n * halves + seen * (2 * p->kv_lora + p->qk_rope);

@@ -45,7 +45,8 @@ struct ds_weight {
 	bool fast; /* DS_PRECISION_FAST: int8 and BF16 units may be used; else float32 arithmetic */
 };
 
-/* Which rows a step computes. Arrays are host memory, valid until the operation is synced. */
+/* Which rows a step computes. Arrays are host memory, valid until the operation is synced; the struct itself is valid until the
+ * operation returns. */
 struct ds_rows {
 	uint32_t n;
 	const uint32_t *tokens;		/* [n] */
@@ -144,8 +145,8 @@ struct ds_latent_attention {
 	float scale;
 };
 
-/* MLA with the keys and values of every head made from the cache, which is cheaper than the absorbed form for many rows of one
- * sequence: for row r and head h, over the positions t <= positions[r],
+/* MLA with the keys and values of every head made from the cache, which many rows of one sequence may be cheaper with than in
+ * absorbed form: for row r and head h, over the positions t <= positions[r],
  *   s_t = scale * q[r][h] . (k_b[h]^T c_t | k_t),  y[r][h] = sum_t softmax(s)_t v_b[h] c_t
  * (arXiv:2405.04434, equations 9 to 11). All rows are of one sequence. */
 struct ds_expanded_attention {
@@ -222,7 +223,7 @@ struct ds_backend_ops {
 	 * Measure for less than a second what @self can do with weights of type @dtype at @precision at most; after start(),
 	 * and with nothing enqueued. Others may use the device at the same time: who wants the truth asks several times. */
 	int (*peak)(void *self, enum ds_dtype dtype, enum ds_precision precision, struct ds_peak *peak, struct ds_error *err);
-	/* Optional, too. False: not with weights such as these; nothing was done. */
+	/* Optional, too, and without vectors. False: not with weights or rows such as these; nothing was done. */
 	bool (*expanded_attention)(void *self, const struct ds_expanded_attention *op);
 };
 

@@ -108,7 +108,7 @@ static void cpu_close(void *self)
 		return;
 	ds_team_free(cpu->team);
 	free(cpu->scratch);
-	free(cpu->pairs);
+	free(cpu->pairs.memory);
 	free(cpu->codes.memory);
 	free(cpu->turns.room.memory);
 	free(cpu->expanded.memory);
@@ -146,20 +146,26 @@ void *ds_cpu_room(size_t size)
 	return p;
 }
 
-bool ds_cpu_reserve(struct ds_cpu *cpu, struct ds_room *room, size_t size)
+bool ds_room_reserve(struct ds_room *room, size_t size)
 {
 	void *memory;
 
 	if (size <= room->size)
 		return true;
 	memory = ds_cpu_room(size);
-	if (!memory) {
-		cpu->failed = -ENOMEM;
+	if (!memory)
 		return false;
-	}
 	free(room->memory);
 	*room = (struct ds_room){memory, size};
 	return true;
+}
+
+bool ds_cpu_reserve(struct ds_cpu *cpu, struct ds_room *room, size_t size)
+{
+	if (ds_room_reserve(room, size))
+		return true;
+	cpu->failed = -ENOMEM;
+	return false;
 }
 
 static int start(void *self, unsigned n_threads, struct ds_error *err)
@@ -187,8 +193,7 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
 	cpu->team = ds_steal(&team);
 	cpu->scratch = ds_steal(&scratch);
-	cpu->pairs = ds_steal(&pairs);
-	cpu->n_pairs = DS_PAIRS;
+	cpu->pairs = (struct ds_room){ds_steal(&pairs), DS_PAIRS * sizeof(*pairs)};
 	cpu->codes = (struct ds_room){ds_steal(&codes), DS_CODES};
 	cpu->turns.room = (struct ds_room){ds_steal(&turns), DS_TURNS};
 	return 0;

@@ -31,8 +31,8 @@ struct ds_room {
 
 /* Cosines and sines of the last positions that rows were rotated to: every layer asks for the same again. */
 struct ds_turns {
-	struct ds_room room;   /* (n_rows, 2 * n) turns, then what they are of: frequencies [n], positions [n_rows] */
-	size_t n_rows, n;      /* that have a place; pairs */
+	struct ds_room room; /* turns (n_rows, 2 * n); of frequencies [n] and positions [n_rows] */
+	size_t n_rows, n;    /* rows that have a place; pairs */
 	bool halves;
 };
 
@@ -42,10 +42,9 @@ struct ds_cpu {
 	unsigned n_threads; /* the option's value; 0: as many as CPUs */
 	struct ds_team *team;
 	float *scratch; /* (members, DS_SCRATCH) */
-	/* Room of expert_matmul: DS_PAIRS from start() on, more when more pairs and experts come than ever. */
-	uint32_t *pairs;
-	size_t n_pairs;
-	/* Codes of the activations of the products of one call (tiles.h), DS_CODES bytes from start() on, more when a step needs more. */
+	/* Of expert_matmul: DS_PAIRS numbers from start() on, more when more pairs and experts come than ever. */
+	struct ds_room pairs;
+	/* Codes of the activations of the products of a call (tiles.h), DS_CODES bytes from start() on, more when one needs more. */
 	struct ds_room codes;
 	struct ds_turns turns;
 	struct ds_room expanded; /* keys and values of heads, of expanded_attention */
@@ -104,7 +103,9 @@ size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, siz
 /* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
 void *ds_cpu_room(size_t size);
 
-/* At least @size bytes in @room, which lose what they held; false and a failure for sync() when there is no memory. */
+/* At least @size bytes in @room, which loses what it held if it has to grow; false if there is no memory. */
+bool ds_room_reserve(struct ds_room *room, size_t size);
+/* The same, and a failure for sync() when there is no memory. */
 bool ds_cpu_reserve(struct ds_cpu *cpu, struct ds_room *room, size_t size);
 
 /* Matrix @index of a stack. In panels only the last matrix may have rows that do not fill one. */

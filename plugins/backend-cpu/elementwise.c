@@ -137,7 +137,7 @@ static void rope_rows(void *arg, size_t first, size_t last, unsigned member)
 	size_t n = op->width / 2, step = op->halves ? 1 : 2, sines = op->halves ? n : 1;
 
 	for (size_t r = first; r < last; r++) {
-		float *turn = job->turns + r * op->width;
+		float *turn = job->turns + r * 2 * n;
 		uint32_t position = op->rows->positions[r];
 
 		for (size_t i = 0; job->positions[r] != position && i < n; i++) {

@@ -12,7 +12,8 @@
 
 enum {
 	BLOCK = 128,	      /* positions at once */
-	PIECE = 16,	      /* blocks of a piece of work: k_b is turned once for all of them */
+	PIECE = 16,	      /* most blocks of a piece of work: k_b is turned once for all of them */
+	PIECES_A_MEMBER = 4,
 	ROOM = 8 << 20,       /* bytes of the keys and values of some heads */
 	HALF = DS_SCRATCH / 2, /* floats: of a member's scratch products take the first half */
 };
@@ -20,7 +21,8 @@ enum {
 struct expansion {
 	struct ds_cpu *cpu;
 	const struct ds_expanded_attention *op;
-	size_t n_seen, n_blocks, n_chunks; /* positions, blocks and pieces of them */
+	size_t n_seen, n_blocks; /* positions, and blocks of them */
+	size_t piece, n_chunks;  /* blocks of a piece, pieces of a head */
 	size_t nope, rope, lora, v_head;
 	size_t head, n_heads; /* now in the room */
 	/* In the room: codes of the latents, block by block; rotary keys (n_seen, rope); keys (n_seen, n_heads, nope + rope) and
@@ -33,8 +35,8 @@ struct expansion {
 /* What a member works with beside products. */
 struct desk {
 	uint16_t *turned; /* k_b of a head as panels of (nope, lora) */
-	float *rows;	  /* (BLOCK, nope or v_head or lora); (DS_PANEL, nope) */
-	uint16_t *narrow; /* (DS_PANEL, nope) or (rope) */
+	float *rows;	  /* (BLOCK, nope or v_head or lora) */
+	uint16_t *narrow; /* (DS_PANEL, nope) */
 };
 
 static size_t most(size_t a, size_t b)
@@ -54,7 +56,7 @@ static struct desk desk_of(const struct expansion *e, unsigned member)
 
 static bool desk_has_room(const struct expansion *e)
 {
-	return e->nope * e->lora / 2 + BLOCK * most(most(e->nope, e->v_head), e->lora) + DS_PANEL * e->nope + e->rope <= HALF;
+	return e->nope * e->lora / 2 + BLOCK * most(most(e->nope, e->v_head), e->lora) + DS_PANEL * e->nope / 2 <= HALF;
 }
 
 static size_t block_rows(const struct expansion *e, size_t block)
@@ -189,7 +191,7 @@ static void narrow_rows(const struct expansion *e, uint16_t *y, size_t pitch, co
 		e->cpu->kernels.narrow[DS_DTYPE_BF16](y + i * pitch, x + i * width, width);
 }
 
-/* Piece i is PIECE blocks of positions, of head i / n_chunks of those in the room. */
+/* Piece i is some blocks of positions, of head i / n_chunks of those in the room. */
 static void head_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct expansion *e = arg;
@@ -197,8 +199,8 @@ static void head_pieces(void *arg, size_t first, size_t last, unsigned member)
 	size_t key = e->nope + e->rope;
 
 	for (size_t i = first; i < last; i++) {
-		size_t head = i / e->n_chunks, begin = i % e->n_chunks * PIECE;
-		size_t end = begin + PIECE < e->n_blocks ? begin + PIECE : e->n_blocks;
+		size_t head = i / e->n_chunks, begin = i % e->n_chunks * e->piece;
+		size_t end = begin + e->piece < e->n_blocks ? begin + e->piece : e->n_blocks;
 
 		turn_keys(e, e->head + head, &desk);
 		for (size_t block = begin; block < end; block++) {
@@ -246,7 +248,8 @@ static size_t lines(size_t size)
 	return (size + DS_PANEL_LINE - 1) / DS_PANEL_LINE * DS_PANEL_LINE;
 }
 
-/* The parts of the room, when @n_heads have keys and values in it. */
+/* The parts of the room, when @n_heads have keys and values in it. It is no larger than what the absorbed form would have made of
+ * these rows, absorbed queries and mixed latents: that much memory was planned for. */
 static bool lay_out(struct expansion *e, size_t n_heads)
 {
 	static const uint32_t one_page;
@@ -254,9 +257,10 @@ static bool lay_out(struct expansion *e, size_t n_heads)
 	size_t rotary = lines(e->n_seen * e->rope * sizeof(*e->rotary)), pages = lines(n_rows * sizeof(*e->pages));
 	size_t keys = lines(e->n_seen * n_heads * (e->nope + e->rope) * sizeof(*e->keys));
 	size_t values = lines(e->n_seen * n_heads * e->v_head * sizeof(*e->values));
+	size_t planned = n_rows * e->op->k_b->n_experts * 2 * e->lora * sizeof(float);
 	char *room;
 
-	if (!ds_cpu_reserve(e->cpu, &e->cpu->expanded, 2 * codes + rotary + pages + keys + values))
+	if (2 * codes + rotary + pages + keys + values > planned || !ds_room_reserve(&e->cpu->expanded, planned))
 		return false;
 	room = e->cpu->expanded.memory;
 	e->key_codes = room;
@@ -298,12 +302,14 @@ bool ds_cpu_expanded_attention(void *self, const struct ds_expanded_attention *o
 	for (uint32_t r = 0; r < op->rows->n; r++)
 		e.n_seen = most(e.n_seen, (size_t)op->rows->positions[r] + 1);
 	e.n_blocks = (e.n_seen + BLOCK - 1) / BLOCK;
-	e.n_chunks = (e.n_blocks + PIECE - 1) / PIECE;
 	a_head = e.n_seen * (e.nope + e.rope + e.v_head) * sizeof(uint16_t);
 	at_once = most(ROOM / a_head, 1);
 	at_once = at_once < n_heads ? at_once : n_heads;
+	e.piece = e.n_blocks * at_once / (PIECES_A_MEMBER * ds_team_size(e.cpu->team)) + 1;
+	e.piece = e.piece < PIECE ? e.piece : PIECE;
+	e.n_chunks = (e.n_blocks + e.piece - 1) / e.piece;
 	if (!lay_out(&e, at_once))
-		return true; /* sync() says that there is no memory */
+		return false;
 	ds_team_run(e.cpu->team, e.n_blocks, 1, latent_pieces, &e);
 	for (; e.head < n_heads; e.head += e.n_heads) {
 		e.n_heads = n_heads - e.head < at_once ? n_heads - e.head : at_once;

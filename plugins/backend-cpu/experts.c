@@ -8,7 +8,7 @@
 
 enum { QUANTIZE_COLS = 8192 }; /* of activations, in experts: what waking another member has to be worth */
 
-/* The products of all experts' matrices of one call's op. */
+/* One product of the call, with the matrices of all experts. */
 struct stack {
 	const struct ds_expert_matmul *op;
 	size_t chunk, n_chunks; /* rows of a chunk, chunks of an expert */
@@ -84,23 +84,6 @@ static void quantize_pieces(void *arg, size_t begin, size_t end, unsigned member
 		}
 }
 
-/* Room for @n numbers; false and a failure for sync() when there is no memory. */
-static bool reserve(struct ds_cpu *cpu, size_t n)
-{
-	uint32_t *pairs;
-
-	if (n <= cpu->n_pairs)
-		return true;
-	pairs = realloc(cpu->pairs, n * sizeof(*pairs));
-	if (!pairs) {
-		cpu->failed = -ENOMEM;
-		return false;
-	}
-	cpu->pairs = pairs;
-	cpu->n_pairs = n;
-	return true;
-}
-
 /* A counting sort of the pairs' numbers by expert. Returns how many experts have any. */
 static size_t sort_pairs(const uint32_t *ids, size_t n, size_t n_experts, uint32_t *pairs, uint32_t *first,
 			 uint32_t *active)
@@ -170,13 +153,15 @@ void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *ops, uint32
 	struct ds_cpu *cpu = self;
 	size_t n = (size_t)ops->n * ops->k, n_experts = ops->w->n_experts, n_active, widest = 0;
 	struct expert_job job = {.cpu = cpu, .n_stacks = n_ops};
+	uint32_t *pairs;
 
-	if (!n || !reserve(cpu, n + 2 * n_experts + 1))
+	if (!n || !ds_cpu_reserve(cpu, &cpu->pairs, (n + 2 * n_experts + 1) * sizeof(*pairs)))
 		return;
-	n_active = sort_pairs(ops->ids, n, n_experts, cpu->pairs, cpu->pairs + n, cpu->pairs + n + n_experts + 1);
-	job.pairs = cpu->pairs;
-	job.first = cpu->pairs + n;
-	job.active = cpu->pairs + n + n_experts + 1;
+	pairs = cpu->pairs.memory;
+	n_active = sort_pairs(ops->ids, n, n_experts, pairs, pairs + n, pairs + n + n_experts + 1);
+	job.pairs = pairs;
+	job.first = pairs + n;
+	job.active = pairs + n + n_experts + 1;
 	for (unsigned s = 0; s < n_ops; s++) {
 		struct stack *stack = &job.stacks[s];
 		const struct ds_weight *w = ops[s].w;
@@ -185,11 +170,13 @@ void ds_cpu_expert_matmul(void *self, const struct ds_expert_matmul *ops, uint32
 		stack->chunk = ds_product_chunk(cpu, w, n_active, (uint32_t)(n / n_active));
 		stack->n_chunks = (w->rows + stack->chunk - 1) / stack->chunk;
 		job.n_chunks += stack->n_chunks;
-		widest = widest > w->cols ? widest : w->cols;
+		if (ds_tiles_take(cpu, w, n / n_active))
+			widest = widest > w->cols ? widest : w->cols;
 	}
 	if (!give_codes(cpu, &job, n, n_active))
 		return;
-	ds_team_run(cpu->team, n_active, QUANTIZE_COLS / widest + 1, quantize_pieces, &job);
+	if (widest > 0)
+		ds_team_run(cpu->team, n_active, QUANTIZE_COLS / widest + 1, quantize_pieces, &job);
 	ds_team_run(cpu->team, n_active * job.n_chunks, 1, expert_pieces, &job);
 }
 

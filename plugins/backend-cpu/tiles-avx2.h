@@ -112,15 +112,6 @@ static inline uint32_t iv_largest(ivec v)
 	return (uint32_t)_mm_cvtsi128_si32(m);
 }
 
-static inline int32_t iv_sum(ivec v)
-{
-	__m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-
-	s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-	s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-	return _mm_cvtsi128_si32(s);
-}
-
 static inline void iv_store_bytes(int8_t *p, ivec v)
 {
 	__m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

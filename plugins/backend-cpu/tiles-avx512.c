@@ -111,11 +111,6 @@ static inline uint32_t iv_largest(ivec v)
 	return _mm512_reduce_max_epu32(v);
 }
 
-static inline int32_t iv_sum(ivec v)
-{
-	return _mm512_reduce_add_epi32(v);
-}
-
 static inline void iv_store_bytes(int8_t *p, ivec v)
 {
 	_mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(v));

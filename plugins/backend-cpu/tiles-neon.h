@@ -114,11 +114,6 @@ static inline uint32_t iv_largest(ivec v)
 	return vmaxvq_u32(v);
 }
 
-static inline int32_t iv_sum(ivec v)
-{
-	return vaddvq_s32(vreinterpretq_s32_u32(v));
-}
-
 static inline void iv_store_bytes(int8_t *p, ivec v)
 {
 	int16x4_t half = vqmovn_s32(vreinterpretq_s32_u32(v));

@@ -108,11 +108,6 @@ static inline uint32_t iv_largest(ivec v)
 	return v;
 }
 
-static inline int32_t iv_sum(ivec v)
-{
-	return (int32_t)v;
-}
-
 static inline void iv_store_bytes(int8_t *p, ivec v)
 {
 	*p = (int8_t)(int32_t)v;

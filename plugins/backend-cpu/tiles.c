@@ -203,7 +203,7 @@ static struct next next_of(const struct ds_cpu *cpu, const struct ds_product *p,
 	};
 }
 
-/* Ask memory for part @t of @n of it: products do not read memory, and so it is not idle meanwhile. */
+/* Ask memory for part @t of @n of it: products of several tiles do not read memory, which would be idle meanwhile. */
 static void ask_for(const struct next *next, unsigned n_panels, size_t t, size_t n)
 {
 	size_t begin = next->size * t / n, end = next->size * (t + 1) / n;
@@ -230,7 +230,8 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 		op->codes = codes_of(p, first, last, begin, cols);
 		for (uint32_t j = 0; j < op->codes.n; j++)
 			op->y[j] = ds_product_y(p, first + j) + row;
-		ask_for(&next, tiles->panels, t, n_tiles);
+		if (n_tiles > 1)
+			ask_for(&next, tiles->panels, t, n_tiles);
 		product(op);
 	}
 }

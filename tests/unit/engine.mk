@@ -1,6 +1,6 @@
 # Tests of ds-engine's parts. Those that compute link the CPU backend as the plugin has it.
 engine_tests = \
-	tests/unit/test-arch tests/unit/test-kv tests/unit/test-outbox tests/unit/test-prompt tests/unit/test-rope \
+	tests/unit/test-arch tests/unit/test-mla tests/unit/test-kv tests/unit/test-outbox tests/unit/test-prompt tests/unit/test-rope \
 	tests/unit/test-schedule \
 	tests/unit/test-steps tests/unit/test-stops tests/unit/test-work
 if HAVE_CMOCKA
@@ -10,6 +10,9 @@ endif
 engine_test_cppflags = $(engine_cppflags) -I$(top_srcdir) $(CMOCKA_CFLAGS)
 engine_test_ldadd = $(engine_libraries) $(JANSSON_LIBS) $(CMOCKA_LIBS)
 
+tests_unit_test_mla_SOURCES = tests/unit/test-mla.c tests/unit/engine-image.h
+tests_unit_test_mla_CPPFLAGS = $(engine_test_cppflags)
+tests_unit_test_mla_LDADD = $(engine_test_ldadd) $(backend_cpu_libraries) $(OPENBLAS_LIBS)
 tests_unit_test_arch_SOURCES = tests/unit/test-arch.c tests/unit/engine-image.h
 tests_unit_test_arch_CPPFLAGS = $(engine_test_cppflags)
 tests_unit_test_arch_LDADD = $(engine_test_ldadd) $(backend_cpu_libraries) $(OPENBLAS_LIBS)
