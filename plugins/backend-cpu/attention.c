@@ -75,6 +75,7 @@ struct wide {
 /* What a piece works with. */
 struct desk {
 	const char *keys[2 * DS_ATTEND_TILE], *values[2 * DS_ATTEND_TILE]; /* as in struct ds_attend */
+	const char *next_keys[DS_ATTEND_TILE], *next_values[DS_ATTEND_TILE]; /* where the rows of the next tile start */
 	float *scores;
 	float *row; /* (keys.cols) of a query */
 	void *room; /* as in struct ds_attend */
@@ -300,11 +301,11 @@ static void find_tiles(const struct job *job, size_t row, size_t t, size_t end, 
 {
 	size_t next = t + job->tile < end ? t + job->tile : end,
 	       after = next + job->tile < end ? next + job->tile : end;
-	const char **starts[] = {desk->keys, desk->values};
+	const char **starts[] = {desk->keys, desk->values}, **nexts[] = {desk->next_keys, desk->next_values};
 	const struct ds_kv *kvs[] = {job->keys.kv, job->values.kv};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(kvs); i++) {
-		const char **ahead = starts[i] + DS_ATTEND_TILE;
+		const char **ahead = nexts[i];
 
 		if (is_first)
 			find_rows(job, kvs[i], row, t, next, starts[i]);
@@ -347,8 +348,27 @@ static void hide_later(const struct job *job, const struct unit *unit, const str
 	}
 }
 
-static void attend_tile(const struct job *job, struct unit *unit, size_t row, size_t t, size_t n, struct desk *desk)
+/* What unit @i is to ask memory for, into @ahead: its own columns of the next tile's rows, or if all units together take whole
+ * rows, its share of these in order, which memory brings faster. The kernels add the offset of the unit's columns. */
+static void share_ahead(const struct job *job, size_t i, const struct columns *c, size_t offset, const char *const *next,
+			const char **ahead)
 {
+	size_t n = job->n_units, size = ds_row_size(c->kv->dtype, c->cols), row = i * job->tile / n, part = i * job->tile % n;
+
+	for (size_t j = 0; j < job->tile; j++) {
+		if (job->units_taken < n || job->units_a_group > 1) {
+			ahead[j] = next[j];
+			continue;
+		}
+		ahead[j] = next[row] + part * size - offset;
+		row += ++part == n;
+		part = part == n ? 0 : part;
+	}
+}
+
+static void attend_tile(const struct job *job, size_t i, size_t row, size_t t, size_t n, struct desk *desk)
+{
+	struct unit *unit = &desk->units[i];
 	const struct ds_attend_kernels *kernels = unit->kernels;
 	const struct ds_kv *k = job->keys.kv, *v = job->values.kv;
 	struct ds_attend op = {
@@ -370,6 +390,8 @@ static void attend_tile(const struct job *job, struct unit *unit, size_t row, si
 		.y = unit->y,
 	};
 
+	share_ahead(job, i, &job->keys, op.key_offset, desk->next_keys, desk->keys + DS_ATTEND_TILE);
+	share_ahead(job, i, &job->values, op.value_offset, desk->next_values, desk->values + DS_ATTEND_TILE);
 	if (job->form == WIDENED)
 		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
 	(job->form == AS_BF16   ? kernels->scores_bf16
@@ -407,7 +429,7 @@ static void attend(const struct job *job, size_t row, size_t n_rows, size_t firs
 	for (size_t t = begin; t < end; t += job->tile) {
 		find_tiles(job, row, t, end, t == begin, desk);
 		for (size_t i = 0; i < n_units; i++)
-			attend_tile(job, &desk->units[i], row, t, end - t < job->tile ? end - t : job->tile, desk);
+			attend_tile(job, i, row, t, end - t < job->tile ? end - t : job->tile, desk);
 	}
 	for (size_t i = 0; i < n_units; i++)
 		end_unit(job, &desk->units[i]);
