@@ -1,9 +1,9 @@
 /* deepseek.c - DeepSeek-V2, V3 and R1: multi-head latent attention (MLA), mixture of experts, multi-token prediction.
  *
  * After DeepSeek-V2 (arXiv:2405.04434, MLA: section 2.1), DeepSeek-V3 (arXiv:2412.19437, gate: section 2.1.2, MTP:
- * section 2.2) and YaRN (arXiv:2309.00071). The cache holds the latent c_t and the shared rotary key k_t of a token. Attention
- * runs in absorbed form, in which the key and value halves of kv_b are applied to queries and to mixed latents; of many rows
- * of one sequence in expanded form, in which they are applied to the latents, where that is cheaper.
+ * section 2.2) and YaRN (arXiv:2309.00071). The cache holds the latent c_t and the shared rotary key k_t of a token.
+ * Attention runs in absorbed form, in which the key and value halves of kv_b are applied to queries and to mixed latents;
+ * of many rows of one sequence in expanded form, in which they are applied to the latents, where that is cheaper.
  *
  * In shapes: n rows of a step, heads h, dk = qk_nope, dr = qk_rope, dv = v_head, r = kv_lora, k = experts used. */
 #include "trunk.h"
@@ -320,8 +320,8 @@ static void keys_and_values(struct deepseek *m, const struct layer *layer, const
 	t->ops->kv_store(t->backend, &layer->kv, m->kv_row, width, rows);
 }
 
-/* values = attention of the rows @first to @first + rows->n - 1 of the step, absorbed: the key half of kv_b goes to the queries,
- * the value half to the mixed latents. */
+/* values = attention of the rows @first to @first + rows->n - 1 of the step, absorbed: the key half of kv_b goes to the
+ * queries, the value half to the mixed latents. */
 static void absorbed(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows, uint32_t first)
 {
 	struct ds_trunk *t = &m->t;
@@ -358,8 +358,8 @@ static void absorbed(struct deepseek *m, const struct layer *layer, const struct
 								 .y_head_stride = p->v_head});
 }
 
-/* Are keys and values of every head cheaper for @n rows of one sequence, the last of which sees @n_seen positions? Counted in
- * multiplications of a head: absorbing takes some a row, expanding as many a position that is seen. */
+/* Are keys and values of every head cheaper for @n rows of one sequence, the last of which sees @n_seen positions? Counted
+ * in multiplications of a head: absorbing takes some a row, expanding as many a position that is seen. */
 static bool expanding_pays(const struct ds_hparams *p, uint64_t n, uint64_t n_seen)
 {
 	uint64_t seen = n_seen > n / 2 ? n * (n_seen - n / 2) : n, halves = (uint64_t)p->kv_lora * (p->qk_nope + p->v_head);

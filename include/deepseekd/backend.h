@@ -45,8 +45,8 @@ struct ds_weight {
 	bool fast; /* DS_PRECISION_FAST: int8 and BF16 units may be used; else float32 arithmetic */
 };
 
-/* Which rows a step computes. Arrays are host memory, valid until the operation is synced; the struct itself is valid until the
- * operation returns. */
+/* Which rows a step computes. Arrays are host memory, valid until the operation is synced; the struct itself is valid until
+ * the operation returns. */
 struct ds_rows {
 	uint32_t n;
 	const uint32_t *tokens;		/* [n] */
@@ -145,8 +145,8 @@ struct ds_latent_attention {
 	float scale;
 };
 
-/* MLA with the keys and values of every head made from the cache, which many rows of one sequence may be cheaper with than in
- * absorbed form: for row r and head h, over the positions t <= positions[r],
+/* MLA with the keys and values of every head made from the cache, which many rows of one sequence may be cheaper with than
+ * in absorbed form: for row r and head h, over the positions t <= positions[r],
  *   s_t = scale * q[r][h] . (k_b[h]^T c_t | k_t),  y[r][h] = sum_t softmax(s)_t v_b[h] c_t
  * (arXiv:2405.04434, equations 9 to 11). All rows are of one sequence. */
 struct ds_expanded_attention {

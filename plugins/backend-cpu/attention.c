@@ -348,8 +348,8 @@ static void hide_later(const struct job *job, const struct unit *unit, const str
 	}
 }
 
-/* What unit @i is to ask memory for, into @ahead: its own columns of the next tile's rows, or if all units together take whole
- * rows, its share of these in order, which memory brings faster. The kernels add the offset of the unit's columns. */
+/* What unit @i is to ask memory for, into @ahead: its own columns of the next tile's rows, or if all units together take
+ * whole rows, its share of these in order, which memory brings faster. The kernels add the offset of the unit's columns. */
 static void share_ahead(const struct job *job, size_t i, const struct columns *c, size_t offset, const char *const *next,
 			const char **ahead)
 {

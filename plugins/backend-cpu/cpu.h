@@ -44,7 +44,7 @@ struct ds_cpu {
 	float *scratch; /* (members, DS_SCRATCH) */
 	/* Of expert_matmul: DS_PAIRS numbers from start() on, more when more pairs and experts come than ever. */
 	struct ds_room pairs;
-	/* Codes of the activations of the products of a call (tiles.h), DS_CODES bytes from start() on, more when one needs more. */
+	/* Codes of the activations of a call's products (tiles.h): DS_CODES bytes from start() on, more when one needs more. */
 	struct ds_room codes;
 	struct ds_turns turns;
 	struct ds_room expanded; /* keys and values of heads, of expanded_attention */
@@ -153,8 +153,8 @@ void ds_cpu_route(void *self, const struct ds_route *op);
 void ds_cpu_latent_attention(void *self, const struct ds_latent_attention *op);
 void ds_cpu_attention(void *self, const struct ds_attention *op);
 
-/* Attention in which each head has keys and values of its own, (n_heads, key_cols) and (n_heads, value_cols) a row of the caches;
- * strides in elements. */
+/* Attention in which each head has keys and values of its own, (n_heads, key_cols) and (n_heads, value_cols) a row of the
+ * caches; strides in elements. */
 struct ds_heads_attention {
 	float *y;
 	const float *q;

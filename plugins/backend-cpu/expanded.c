@@ -1,8 +1,8 @@
 /* expanded.c - latent attention with the keys and values of heads made from the cache: many rows of one sequence.
  *
  * A score of the absorbed form takes 2 * kv_lora + qk_rope multiplications a position and head, one of plain attention
- * qk_nope + qk_rope + v_head, less than a third. What it takes to make keys and values is shared by all rows. They are made as
- * BF16 for some heads at a time, as many as stay in a cache, and then it is plain attention.
+ * qk_nope + qk_rope + v_head, less than a third. What it takes to make keys and values is shared by all rows. They are
+ * made as BF16 for some heads at a time, as many as stay in a cache, and then it is plain attention.
  *
  * The latents of all positions are rounded once, as activations for k_b and for v_b (tiles.h). Of k_b, whose rows are for
  * absorbed queries, a head's columns are wanted: it is turned on the way. */
@@ -248,8 +248,8 @@ static size_t lines(size_t size)
 	return (size + DS_PANEL_LINE - 1) / DS_PANEL_LINE * DS_PANEL_LINE;
 }
 
-/* The parts of the room, when @n_heads have keys and values in it. It is no larger than what the absorbed form would have made of
- * these rows, absorbed queries and mixed latents: that much memory was planned for. */
+/* The parts of the room, when @n_heads have keys and values in it. It is no larger than what the absorbed form would have
+ * made of these rows, absorbed queries and mixed latents: that much memory was planned for. False: more, or none. */
 static bool lay_out(struct expansion *e, size_t n_heads)
 {
 	static const uint32_t one_page;

@@ -2,8 +2,8 @@
  *
  * The caller is a member: a team of one has no thread of its own. Work is a range of pieces taken in chunks, ever
  * smaller ones, from an atomic counter, so that one slow core does not hold the step, and a member that is still asleep
- * when the last chunk was taken is not waited for. Members spin for a moment after a job, since a step is hundreds of jobs a few
- * microseconds apart, then sleep. Running a job takes no lock and no memory. */
+ * when the last chunk was taken is not waited for. Members spin for a moment after a job, since a step is hundreds of
+ * jobs a few microseconds apart, then sleep. Running a job takes no lock and no memory. */
 #pragma once
 
 #include <deepseekd/base.h>
@@ -21,5 +21,6 @@ DS_DEFINE_FREEP(ds_team)
 
 unsigned ds_team_size(const struct ds_team *team);
 
-/* Do @n pieces, @chunk (>= 1) at once or, as long as many are left, more; returns when all are done. One caller at a time. */
+/* Do @n pieces, @chunk (>= 1) at once or, as long as many are left, more; returns when all are done. One caller at a
+ * time. */
 void ds_team_run(struct ds_team *team, size_t n, size_t chunk, ds_team_work *work, void *arg);
