@@ -320,19 +320,32 @@ static void keys_and_values(struct deepseek *m, const struct layer *layer, const
 	t->ops->kv_store(t->backend, &layer->kv, m->kv_row, width, rows);
 }
 
-/* values = attention of the rows @first to @first + rows->n - 1 of the step, absorbed: the key half of kv_b goes to the
- * queries, the value half to the mixed latents. */
-static void absorbed(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows, uint32_t first)
+/* The rows @first to @last - 1. */
+static struct ds_rows some_rows(const struct ds_rows *rows, uint32_t first, uint32_t last)
 {
+	return (struct ds_rows){.n = last - first,
+				.tokens = rows->tokens + first,
+				.positions = rows->positions + first,
+				.pages = rows->pages + first};
+}
+
+/* values = attention of the rows @first to @last - 1 of @step, absorbed: the key half of kv_b goes to the queries, the value
+ * half to the mixed latents. */
+static void absorbed(struct deepseek *m, const struct layer *layer, const struct ds_rows *step, uint32_t first,
+		     uint32_t last)
+{
+	struct ds_rows rows = some_rows(step, first, last);
 	struct ds_trunk *t = &m->t;
 	const struct ds_hparams *p = &t->p;
 	uint32_t h = p->n_heads, r = p->kv_lora, head = p->qk_nope + p->qk_rope;
 	float *q = m->q + (size_t)first * h * head;
 
+	if (rows.n == 0)
+		return;
 	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->q_absorbed,
 								 .x = q,
 								 .w = &layer->k_b,
-								 .n = rows->n,
+								 .n = rows.n,
 								 .x_row_stride = h * head,
 								 .x_head_stride = head,
 								 .y_row_stride = h * r,
@@ -343,7 +356,7 @@ static void absorbed(struct deepseek *m, const struct layer *layer, const struct
 									   .q_rope_row_stride = h * head,
 									   .q_rope_head_stride = head,
 									   .kv = &layer->kv,
-									   .rows = rows,
+									   .rows = &rows,
 									   .n_heads = h,
 									   .kv_lora = r,
 									   .qk_rope = p->qk_rope,
@@ -351,7 +364,7 @@ static void absorbed(struct deepseek *m, const struct layer *layer, const struct
 	t->ops->head_matmul(t->backend, &(struct ds_head_matmul){.y = m->values + (size_t)first * h * p->v_head,
 								 .x = m->z,
 								 .w = &layer->v_b,
-								 .n = rows->n,
+								 .n = rows.n,
 								 .x_row_stride = h * r,
 								 .x_head_stride = r,
 								 .y_row_stride = h * p->v_head,
@@ -368,13 +381,15 @@ static bool expanding_pays(const struct ds_hparams *p, uint64_t n, uint64_t n_se
 					  n * halves + seen * (2 * p->kv_lora + p->qk_rope);
 }
 
-static bool expanded(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows, uint32_t first)
+/* The same expanded; false where that does not pay or the backend cannot. */
+static bool expanded(struct deepseek *m, const struct layer *layer, const struct ds_rows *step, uint32_t first, uint32_t last)
 {
 	struct ds_trunk *t = &m->t;
 	const struct ds_hparams *p = &t->p;
+	struct ds_rows rows = some_rows(step, first, last);
 
 	return DS_BACKEND_HAS(t->ops, expanded_attention) &&
-	       expanding_pays(p, rows->n, (uint64_t)rows->positions[rows->n - 1] + 1) &&
+	       expanding_pays(p, rows.n, (uint64_t)rows.positions[rows.n - 1] + 1) &&
 	       t->ops->expanded_attention(
 		       t->backend,
 		       &(struct ds_expanded_attention){.y = m->values + (size_t)first * p->n_heads * p->v_head,
@@ -382,18 +397,9 @@ static bool expanded(struct deepseek *m, const struct layer *layer, const struct
 						       .k_b = &layer->k_b,
 						       .v_b = &layer->v_b,
 						       .kv = &layer->kv,
-						       .rows = rows,
+						       .rows = &rows,
 						       .qk_rope = p->qk_rope,
 						       .scale = m->scale});
-}
-
-/* The rows @first to @last - 1. */
-static struct ds_rows some_rows(const struct ds_rows *rows, uint32_t first, uint32_t last)
-{
-	return (struct ds_rows){.n = last - first,
-				.tokens = rows->tokens + first,
-				.positions = rows->positions + first,
-				.pages = rows->pages + first};
 }
 
 /* values = attention. Rows of a prompt follow one another, and may be better expanded; all others go together. */
@@ -402,23 +408,14 @@ static void attend(struct deepseek *m, const struct layer *layer, const struct d
 	uint32_t left = 0; /* first row that is not done */
 
 	for (uint32_t first = 0, last; first < rows->n; first = last) {
-		struct ds_rows run, before;
-
 		for (last = first + 1; last < rows->n && rows->pages[last] == rows->pages[first];)
 			last++;
-		run = some_rows(rows, first, last);
-		if (!expanded(m, layer, &run, first))
+		if (!expanded(m, layer, rows, first, last))
 			continue;
-		before = some_rows(rows, left, first);
-		if (before.n > 0)
-			absorbed(m, layer, &before, left);
+		absorbed(m, layer, rows, left, first);
 		left = last;
 	}
-	if (left < rows->n) {
-		struct ds_rows rest = some_rows(rows, left, rows->n);
-
-		absorbed(m, layer, &rest, left);
-	}
+	absorbed(m, layer, rows, left, rows->n);
 }
 
 static void attention(struct deepseek *m, const struct layer *layer, const struct ds_rows *rows)

@@ -355,11 +355,11 @@ static void share_ahead(const struct job *job, size_t i, const struct columns *c
 {
 	size_t n = job->n_units, size = ds_row_size(c->kv->dtype, c->cols), row = i * job->tile / n, part = i * job->tile % n;
 
+	if (job->units_taken < n || job->units_a_group > 1) {
+		memcpy(ahead, next, job->tile * sizeof(*ahead));
+		return;
+	}
 	for (size_t j = 0; j < job->tile; j++) {
-		if (job->units_taken < n || job->units_a_group > 1) {
-			ahead[j] = next[j];
-			continue;
-		}
 		ahead[j] = next[row] + part * size - offset;
 		row += ++part == n;
 		part = part == n ? 0 : part;

@@ -136,7 +136,8 @@ static int cpu_open(void **self, const struct ds_host *host, const struct ds_set
 	return 0;
 }
 
-void *ds_cpu_room(size_t size)
+/* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
+static void *huge_pages(size_t size)
 {
 	void *p;
 
@@ -152,7 +153,7 @@ bool ds_room_reserve(struct ds_room *room, size_t size)
 
 	if (size <= room->size)
 		return true;
-	memory = ds_cpu_room(size);
+	memory = huge_pages(size);
 	if (!memory)
 		return false;
 	free(room->memory);
@@ -173,9 +174,6 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	struct ds_cpu *cpu = self;
 	ds_cleanup(ds_team_freep) struct ds_team *team = NULL;
 	ds_cleanup(ds_freep) float *scratch = NULL;
-	ds_cleanup(ds_freep) uint32_t *pairs = NULL;
-	ds_cleanup(ds_freep) void *codes = NULL;
-	ds_cleanup(ds_freep) void *turns = NULL;
 	int r;
 
 	if (cpu->team)
@@ -185,17 +183,12 @@ static int start(void *self, unsigned n_threads, struct ds_error *err)
 	r = ds_team_new(&team, n_threads, cpu->n_cpus, err);
 	if (r < 0)
 		return r;
-	pairs = malloc(DS_PAIRS * sizeof(*pairs));
-	scratch = ds_cpu_room((size_t)n_threads * DS_SCRATCH * sizeof(*scratch));
-	codes = ds_cpu_room(DS_CODES);
-	turns = ds_cpu_room(DS_TURNS);
-	if (!pairs || !scratch || !codes || !turns)
+	scratch = huge_pages((size_t)n_threads * DS_SCRATCH * sizeof(*scratch));
+	if (!scratch || !ds_room_reserve(&cpu->pairs, DS_PAIRS * sizeof(uint32_t)) ||
+	    !ds_room_reserve(&cpu->codes, DS_CODES) || !ds_room_reserve(&cpu->turns.room, DS_TURNS))
 		return ds_fail(err, -ENOMEM, "no memory for the work of %u threads", n_threads);
 	cpu->team = ds_steal(&team);
 	cpu->scratch = ds_steal(&scratch);
-	cpu->pairs = (struct ds_room){ds_steal(&pairs), DS_PAIRS * sizeof(*pairs)};
-	cpu->codes = (struct ds_room){ds_steal(&codes), DS_CODES};
-	cpu->turns.room = (struct ds_room){ds_steal(&turns), DS_TURNS};
 	return 0;
 }
 

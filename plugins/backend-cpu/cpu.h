@@ -100,9 +100,6 @@ static inline const void *ds_product_w(const struct ds_product *p, size_t r, siz
 /* How many rows of a matrix (rows, cols) a member should take at once when @n_matrices of them meet @n rows each. */
 size_t ds_product_chunk(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n_matrices, uint32_t n);
 
-/* Memory for work, of huge pages where there are such, for free(); NULL when there is none. */
-void *ds_cpu_room(size_t size);
-
 /* At least @size bytes in @room, which loses what it held if it has to grow; false if there is no memory. */
 bool ds_room_reserve(struct ds_room *room, size_t size);
 /* The same, and a failure for sync() when there is no memory. */
@@ -131,7 +128,18 @@ size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n);
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last);
 void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member);
 
+/* Of a sequence with the page table @pages, the row of position @position. */
+static inline char *ds_kv_row(const struct ds_kv *kv, const uint32_t *pages, size_t position)
+{
+	size_t slot = (size_t)pages[position / kv->page_tokens] * kv->page_tokens + position % kv->page_tokens;
+
+	return (char *)kv->data + slot * ds_row_size(kv->dtype, kv->width);
+}
+
 /* elementwise.c */
+/* y (cols) = row @row (0 to 15) of a panel, whose blocks are put together again. */
+void ds_widen_panel_row(const struct ds_kernels *kernels, enum ds_dtype dtype, float *y, const void *panel, size_t row,
+			size_t cols);
 void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n);
 void ds_cpu_rms_norm(void *self, float *y, uint32_t y_stride, const float *x, uint32_t x_stride, const float *weight,
 		     uint32_t width, uint32_t n, float eps);

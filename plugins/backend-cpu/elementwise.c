@@ -30,22 +30,28 @@ static void copy_rows(void *arg, size_t first, size_t last, unsigned member)
 						job->width);
 }
 
-/* A row is one of 16 in its panel: its blocks are put together again. */
+void ds_widen_panel_row(const struct ds_kernels *kernels, enum ds_dtype dtype, float *y, const void *panel, size_t row,
+			size_t cols)
+{
+	struct ds_panel_format f = ds_panel_format(dtype);
+
+	for (size_t b = 0; b < cols / f.block; b++) {
+		uint8_t block[256];
+
+		ds_panel_block(dtype, cols, panel, row, b, block);
+		kernels->widen[dtype](y + b * f.block, block, f.block);
+	}
+}
+
+/* A row is one of 16 in its panel. */
 static void copy_panel_rows(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct copy_job *job = arg;
-	struct ds_panel_format f = ds_panel_format(job->dtype);
 
-	for (size_t i = first; i < last; i++) {
-		const char *panel = job->table + job->indices[i] / DS_PANEL * job->row_size;
-
-		for (size_t b = 0; b < job->width / f.block; b++) {
-			uint8_t block[256];
-
-			ds_panel_block(job->dtype, job->width, panel, job->indices[i] % DS_PANEL, b, block);
-			job->kernels->widen[job->dtype](job->y + i * job->width + b * f.block, block, f.block);
-		}
-	}
+	for (size_t i = first; i < last; i++)
+		ds_widen_panel_row(job->kernels, job->dtype, job->y + i * job->width,
+				   job->table + job->indices[i] / DS_PANEL * job->row_size, job->indices[i] % DS_PANEL,
+				   job->width);
 }
 
 void ds_cpu_embed(void *self, float *y, const struct ds_weight *table, const uint32_t *tokens, uint32_t n)
@@ -199,14 +205,9 @@ static void store_rows(void *arg, size_t first, size_t last, unsigned member)
 	const struct store_job *job = arg;
 	const struct ds_kv *kv = job->kv;
 
-	for (size_t r = first; r < last; r++) {
-		uint32_t position = job->rows->positions[r];
-		size_t page = job->rows->pages[r][position / kv->page_tokens];
-		size_t slot = page * kv->page_tokens + position % kv->page_tokens;
-
-		job->kernels->narrow[kv->dtype]((char *)kv->data + slot * ds_row_size(kv->dtype, kv->width),
+	for (size_t r = first; r < last; r++)
+		job->kernels->narrow[kv->dtype](ds_kv_row(kv, job->rows->pages[r], job->rows->positions[r]),
 						job->x + r * job->x_stride, kv->width);
-	}
 }
 
 void ds_cpu_kv_store(void *self, const struct ds_kv *kv, const float *x, uint32_t x_stride, const struct ds_rows *rows)

@@ -95,33 +95,26 @@ static struct ds_product value_product(const struct expansion *e, size_t block, 
 	return product_of(e, block, e->value_codes, ds_weight_matrix(v_b, head), v_b->dtype, v_b->layout, desk->rows, e->v_head);
 }
 
-/* Of position @t, the row of the cache. */
-static const char *row_at(const struct expansion *e, size_t t)
-{
-	const struct ds_kv *kv = e->op->kv;
-	size_t page = e->op->rows->pages[0][t / kv->page_tokens];
-
-	return (const char *)kv->data + (page * kv->page_tokens + t % kv->page_tokens) * ds_row_size(kv->dtype, kv->width);
-}
-
 /* Pieces are blocks: the latents and the rotary keys of their positions. */
 static void latent_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct expansion *e = arg;
 	const struct ds_kernels *kernels = &e->cpu->kernels;
 	struct desk desk = desk_of(e, member);
-	enum ds_dtype dtype = e->op->kv->dtype;
+	const struct ds_kv *kv = e->op->kv;
+	const uint32_t *pages = e->op->rows->pages[0];
+	enum ds_dtype dtype = kv->dtype;
 	size_t offset = ds_row_size(dtype, e->lora);
 
 	for (size_t block = first; block < last; block++) {
 		struct ds_product keys = key_product(e, block, &desk), values = value_product(e, block, 0, &desk);
 
 		for (size_t t = block * BLOCK; t < block * BLOCK + keys.n; t++) {
-			kernels->widen[dtype](desk.rows, row_at(e, t) + offset, e->rope);
+			kernels->widen[dtype](desk.rows, ds_kv_row(kv, pages, t) + offset, e->rope);
 			kernels->narrow[DS_DTYPE_BF16](e->rotary + t * e->rope, desk.rows, e->rope);
 		}
 		for (size_t i = 0; i < keys.n; i++)
-			kernels->widen[dtype](desk.rows + i * e->lora, row_at(e, block * BLOCK + i), e->lora);
+			kernels->widen[dtype](desk.rows + i * e->lora, ds_kv_row(kv, pages, block * BLOCK + i), e->lora);
 		ds_tiles_quantize(e->cpu, &keys, 0, ds_tiles_count(e->cpu, keys.n));
 		ds_tiles_quantize(e->cpu, &values, 0, ds_tiles_count(e->cpu, values.n));
 	}
@@ -133,23 +126,13 @@ static void load_panel(const struct expansion *e, size_t head, size_t r, const s
 	const struct ds_weight *w = e->op->k_b;
 	const struct ds_kernels *kernels = &e->cpu->kernels;
 	const char *matrix = ds_weight_matrix(w, head);
-	struct ds_panel_format f = ds_panel_format(w->dtype);
 
 	for (size_t i = 0; i < DS_PANEL; i++) {
-		const char *row = matrix + (r + i) * ds_row_size(w->dtype, e->nope);
-
-		if (w->layout == DS_LAYOUT_ROWS) {
-			kernels->widen[w->dtype](desk->rows, row, e->nope);
-		} else {
-			const char *panel = matrix + r / DS_PANEL * ds_panel_size(w->dtype, e->nope);
-
-			for (size_t b = 0; b < e->nope / f.block; b++) {
-				uint8_t block[256];
-
-				ds_panel_block(w->dtype, e->nope, panel, i, b, block);
-				kernels->widen[w->dtype](desk->rows + b * f.block, block, f.block);
-			}
-		}
+		if (w->layout == DS_LAYOUT_ROWS)
+			kernels->widen[w->dtype](desk->rows, matrix + (r + i) * ds_row_size(w->dtype, e->nope), e->nope);
+		else
+			ds_widen_panel_row(kernels, w->dtype, desk->rows,
+					   matrix + r / DS_PANEL * ds_panel_size(w->dtype, e->nope), i, e->nope);
 		kernels->narrow[DS_DTYPE_BF16](desk->narrow + i * e->nope, desk->rows, e->nope);
 	}
 }
