@@ -11,12 +11,13 @@
 #include "cpu.h"
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
 enum {
 	PIECES_A_MEMBER = 4,
-	MIN_SHARE = 128, /* positions that are worth a piece of their own */
+	MIN_SHARE = 256, /* positions that are worth a piece of their own */
 	HALF = DS_SCRATCH / 2,
 	LINE = 16, /* floats */
 };
@@ -61,7 +62,7 @@ struct unit {
 	const struct ds_attend_kernels *kernels;
 	size_t head, n_heads, key_head;
 	unsigned n_queries, n; /* as in struct ds_attend */
-	float *q;
+	float *q, *sums; /* sums (n_queries, share_pitch()): of a share until it is complete */
 	float *y[DS_ATTEND_QUERIES];
 	float top[DS_ATTEND_QUERIES], sum[DS_ATTEND_QUERIES], factor[DS_ATTEND_QUERIES];
 };
@@ -74,8 +75,9 @@ struct wide {
 
 /* What a piece works with. */
 struct desk {
-	const char *keys[2 * DS_ATTEND_TILE], *values[2 * DS_ATTEND_TILE]; /* as in struct ds_attend */
-	const char *next_keys[DS_ATTEND_TILE], *next_values[DS_ATTEND_TILE]; /* where the rows of the next tile start */
+	const char *keys[DS_ATTEND_TILE], *values[DS_ATTEND_TILE]; /* as in struct ds_attend */
+	struct ds_run runs[2 * DS_ATTEND_TILE]; /* of the next tile, keys and then values */
+	struct ds_ahead ahead;
 	float *scores;
 	float *row; /* (keys.cols) of a query */
 	void *room; /* as in struct ds_attend */
@@ -88,10 +90,21 @@ static size_t whole_lines(size_t n)
 	return (n + LINE - 1) / LINE * LINE;
 }
 
-/* Numbers a unit needs, and a desk without units. */
+/* A share of one query is its sum (values.cols), then the softmax's largest score and sum. */
+static size_t share_pitch(const struct job *job)
+{
+	return whole_lines(job->values.cols + 2);
+}
+
+/* Numbers a unit needs, and for the sums of a share, and a desk without units. */
 static size_t unit_room(const struct job *job)
 {
 	return whole_lines(sizeof(struct unit) / sizeof(float) + 1) + job->most_queries * job->keys.cols;
+}
+
+static size_t sums_room(const struct job *job)
+{
+	return job->most_queries * share_pitch(job);
 }
 
 static size_t wide_cols(const struct job *job)
@@ -147,18 +160,15 @@ static struct desk *lay_out(const struct job *job, unsigned member)
 		if (job->values.kv != job->keys.kv)
 			desk->values_wide.data = take(&room, job->tile * job->values.cols);
 	}
-	for (size_t i = 0; i < job->units_taken; i++)
+	for (size_t i = 0; i < job->units_taken; i++) {
 		desk->units[i].q = take(&room, job->most_queries * job->keys.cols);
+		if (job->n_shares > 1)
+			desk->units[i].sums = take(&room, sums_room(job));
+	}
 	return desk;
 }
 
 /* ---- shares of the positions ---- */
-
-/* A share of one query is its sum (values.cols), then the softmax's largest score and sum. */
-static size_t share_pitch(const struct job *job)
-{
-	return whole_lines(job->values.cols + 2);
-}
 
 /* So many blocks' shares fit into a member's half. */
 static size_t shares_a_member(const struct job *job)
@@ -239,8 +249,8 @@ static void pack_query(const struct job *job, const struct unit *unit, size_t i,
 	}
 }
 
-/* Unit @index of the rows @row to @row + @n_rows - 1; it sums into @job's output, or into the share @share. */
-static void begin_unit(const struct job *job, struct unit *unit, size_t index, size_t row, size_t n_rows, size_t share,
+/* Unit @index of the rows @row to @row + @n_rows - 1; it sums into @job's output, or what becomes a share. */
+static void begin_unit(const struct job *job, struct unit *unit, size_t index, size_t row, size_t n_rows,
 		       struct desk *desk)
 {
 	size_t begin = index % job->units_a_group * job->unit_heads, left = job->n_sharing - begin, i = 0;
@@ -257,7 +267,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 		for (size_t head = unit->head; head < unit->head + unit->n_heads; head++, i++) {
 			gather_query(job, r, head, desk->row);
 			pack_query(job, unit, i, desk->row);
-			unit->y[i] = job->n_shares > 1 ? share_of(job, r, head, share)
+			unit->y[i] = job->n_shares > 1 ? unit->sums + i * share_pitch(job)
 						       : job->y + r * job->y_stride + head * job->values.cols;
 			memset(unit->y[i], 0, job->values.cols * sizeof(float));
 		}
@@ -267,15 +277,22 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	}
 }
 
-static void end_unit(const struct job *job, struct unit *unit)
+/* Shares go where all can read them at their end, in one pass: memory that another member had before is slow to come by. */
+static void end_unit(const struct job *job, struct unit *unit, size_t row, size_t share)
 {
+	size_t cols = job->values.cols;
+
 	for (size_t i = 0; i < unit->n_queries; i++) {
-		if (job->n_shares > 1) {
-			unit->y[i][job->values.cols] = unit->top[i];
-			unit->y[i][job->values.cols + 1] = unit->sum[i];
-		} else {
-			job->cpu->kernels.scale(unit->y[i], 1 / unit->sum[i], job->values.cols);
+		float *y = unit->y[i];
+
+		if (job->n_shares == 1) {
+			job->cpu->kernels.scale(y, 1 / unit->sum[i], cols);
+			continue;
 		}
+		y[cols] = unit->top[i];
+		y[cols + 1] = unit->sum[i];
+		memcpy(share_of(job, row + i / unit->n_heads, unit->head + i % unit->n_heads, share), y,
+		       (cols + 2) * sizeof(*y));
 	}
 }
 
@@ -296,39 +313,53 @@ static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row,
 	}
 }
 
-/* The tile from @t to below @end and the one after it, which is the same once more if there is none. */
-static void find_tiles(const struct job *job, size_t row, size_t t, size_t end, bool is_first, struct desk *desk)
+/* What the units from @first on, @n_units of them, read of these rows: the columns of their key heads, or where these are all
+ * there are, whole pages. Returns the end of the runs. */
+static struct ds_run *find_runs(const struct job *job, const struct columns *c, size_t row, size_t t, size_t end,
+				size_t first, size_t n_units, struct ds_run *run)
 {
-	size_t next = t + job->tile < end ? t + job->tile : end,
-	       after = next + job->tile < end ? next + job->tile : end;
-	const char **starts[] = {desk->keys, desk->values}, **nexts[] = {desk->next_keys, desk->next_values};
-	const struct ds_kv *kvs[] = {job->keys.kv, job->values.kv};
+	size_t head = first / job->units_a_group, n_heads = (first + n_units - 1) / job->units_a_group + 1 - head;
+	size_t size = ds_row_size(c->kv->dtype, n_heads * c->cols), pitch = ds_row_size(c->kv->dtype, c->kv->width);
+	size_t offset = ds_row_size(c->kv->dtype, head * c->cols);
 
-	for (size_t i = 0; i < DS_ARRAY_SIZE(kvs); i++) {
-		const char **ahead = nexts[i];
+	while (t < end) {
+		size_t slot = t % c->kv->page_tokens, left = c->kv->page_tokens - slot;
+		size_t n = size < pitch ? 1 : left < end - t ? left : end - t;
+		const char *p = (const char *)c->kv->data + offset +
+				((size_t)job->rows->pages[row][t / c->kv->page_tokens] * c->kv->page_tokens + slot) * pitch;
 
-		if (is_first)
-			find_rows(job, kvs[i], row, t, next, starts[i]);
-		else
-			memcpy(starts[i], ahead, (next - t) * sizeof(*ahead));
-		find_rows(job, kvs[i], row, next, after, ahead);
-		for (size_t j = after - next; j < job->tile; j++)
-			ahead[j] = starts[i][0];
+		*run++ = (struct ds_run){p, p + (n - 1) * pitch + size};
+		t += n;
 	}
+	return run;
+}
+
+/* Let the kernels ask for the tile from @t on. */
+static void ask_for(const struct job *job, size_t row, size_t t, size_t end, size_t first, size_t n_units,
+		    struct desk *desk)
+{
+	size_t next = end - t < job->tile ? end : t + job->tile;
+	struct ds_run *last = find_runs(job, &job->keys, row, t, next, first, n_units, desk->runs);
+	bool is_twice = job->values.kv == job->keys.kv;
+
+	if (!is_twice)
+		last = find_runs(job, &job->values, row, t, next, first, n_units, last);
+	desk->ahead = (struct ds_ahead){
+		.run = desk->runs,
+		.last = last,
+		.n_reads = (unsigned)((is_twice ? 2 : 1) * (n_units < job->units_a_group ? n_units : job->units_a_group)),
+	};
 }
 
 /* @n rows of the cache as float32, and where these are. */
 static void widen_rows(const struct job *job, const struct columns *c, size_t offset, const char *const *starts,
-		       size_t n, struct wide *wide, const char *const **rows, size_t *wide_offset)
+		       size_t n, struct desk *desk, struct wide *wide, const char *const **rows, size_t *wide_offset)
 {
 	enum ds_dtype dtype = c->kv->dtype;
 	size_t size = ds_row_size(dtype, c->cols);
 
 	for (size_t i = 0; i < n; i++) {
-		const char *ahead = starts[DS_ATTEND_TILE + i] + offset;
-
-		for (size_t j = 0; j < size; j += 64)
-			__builtin_prefetch(ahead + j, 0, 2);
+		ds_ask(&desk->ahead, (unsigned)(size / 64));
 		job->cpu->kernels.widen[dtype](wide->data + i * c->cols, starts[i] + offset, c->cols);
 		wide->rows[i] = (const char *)(wide->data + i * c->cols);
 	}
@@ -345,24 +376,6 @@ static void hide_later(const struct job *job, const struct unit *unit, const str
 		for (size_t j = n_seen > t ? n_seen - t : 0; j < op->n_positions; j++)
 			for (size_t h = 0; h < unit->n_heads; h++)
 				op->scores[j * op->n + i + h] = -INFINITY;
-	}
-}
-
-/* What unit @i is to ask memory for, into @ahead: its own columns of the next tile's rows, or if all units together take
- * whole rows, its share of these in order, which memory brings faster. The kernels add the offset of the unit's columns. */
-static void share_ahead(const struct job *job, size_t i, const struct columns *c, size_t offset, const char *const *next,
-			const char **ahead)
-{
-	size_t n = job->n_units, size = ds_row_size(c->kv->dtype, c->cols), row = i * job->tile / n, part = i * job->tile % n;
-
-	if (job->units_taken < n || job->units_a_group > 1) {
-		memcpy(ahead, next, job->tile * sizeof(*ahead));
-		return;
-	}
-	for (size_t j = 0; j < job->tile; j++) {
-		ahead[j] = next[row] + part * size - offset;
-		row += ++part == n;
-		part = part == n ? 0 : part;
 	}
 }
 
@@ -388,12 +401,11 @@ static void attend_tile(const struct job *job, size_t i, size_t row, size_t t, s
 		.sum = unit->sum,
 		.factor = unit->factor,
 		.y = unit->y,
+		.ahead = &desk->ahead,
 	};
 
-	share_ahead(job, i, &job->keys, op.key_offset, desk->next_keys, desk->keys + DS_ATTEND_TILE);
-	share_ahead(job, i, &job->values, op.value_offset, desk->next_values, desk->values + DS_ATTEND_TILE);
 	if (job->form == WIDENED)
-		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, &desk->keys_wide, &op.keys, &op.key_offset);
+		widen_rows(job, &job->keys, op.key_offset, desk->keys, n, desk, &desk->keys_wide, &op.keys, &op.key_offset);
 	(job->form == AS_BF16   ? kernels->scores_bf16
 	 : job->form == AS_Q8_0 ? kernels->scores_q8_0
 				: kernels->scores)(&op);
@@ -403,7 +415,7 @@ static void attend_tile(const struct job *job, size_t i, size_t row, size_t t, s
 		op.values = op.keys;
 		op.value_offset = op.key_offset;
 	} else if (job->form == WIDENED) {
-		widen_rows(job, &job->values, op.value_offset, desk->values, n, &desk->values_wide, &op.values,
+		widen_rows(job, &job->values, op.value_offset, desk->values, n, desk, &desk->values_wide, &op.values,
 			   &op.value_offset);
 	}
 	(job->form == AS_BF16 ? kernels->mix_bf16 : job->form == AS_Q8_0 ? kernels->mix_q8_0 : kernels->mix)(&op);
@@ -425,14 +437,20 @@ static void attend(const struct job *job, size_t row, size_t n_rows, size_t firs
 	end = n_tiles * (share + 1) / job->n_shares * job->tile;
 	end = end < n_seen ? end : n_seen;
 	for (size_t i = 0; i < n_units; i++)
-		begin_unit(job, &desk->units[i], first + i, row, n_rows, share, desk);
+		begin_unit(job, &desk->units[i], first + i, row, n_rows, desk);
+	ask_for(job, row, begin, end, first, n_units, desk);
 	for (size_t t = begin; t < end; t += job->tile) {
-		find_tiles(job, row, t, end, t == begin, desk);
+		size_t n = end - t < job->tile ? end - t : job->tile;
+
+		ds_ask(&desk->ahead, UINT_MAX / 2);
+		ask_for(job, row, t + n, end, first, n_units, desk);
+		find_rows(job, job->keys.kv, row, t, t + n, desk->keys);
+		find_rows(job, job->values.kv, row, t, t + n, desk->values);
 		for (size_t i = 0; i < n_units; i++)
-			attend_tile(job, i, row, t, end - t < job->tile ? end - t : job->tile, desk);
+			attend_tile(job, i, row, t, n, desk);
 	}
 	for (size_t i = 0; i < n_units; i++)
-		end_unit(job, &desk->units[i]);
+		end_unit(job, &desk->units[i], row, share);
 }
 
 /* The last rows, which see most, come first. */
@@ -476,20 +494,20 @@ static void divide_positions(struct job *job, size_t n_seen, size_t n_wanted)
 {
 	size_t team = ds_team_size(job->cpu->team), n = n_seen / MIN_SHARE, wanted, a_member;
 
-	job->n_shares = 1;
-	job->units_taken = (HALF - desk_room(job)) / unit_room(job);
+	job->units_taken = (HALF - desk_room(job)) / (unit_room(job) + sums_room(job));
 	if (job->units_taken > job->n_units)
 		job->units_taken = job->n_units;
-	job->n_chunks = (job->n_units + job->units_taken - 1) / job->units_taken;
-	a_member = shares_a_member(job);
-	wanted = n_wanted / (job->n_blocks * job->n_chunks);
-	n = n < wanted ? n : wanted;
-	n = n < a_member * team / job->n_blocks ? n : a_member * team / job->n_blocks;
-	n -= n % team;
-	if (n > 1) {
-		job->n_shares = n;
-		return;
+	if (job->units_taken > 0) {
+		job->n_chunks = (job->n_units + job->units_taken - 1) / job->units_taken;
+		a_member = shares_a_member(job);
+		wanted = n_wanted / (job->n_blocks * job->n_chunks);
+		n = n < wanted ? n : wanted;
+		n = n < a_member * team / job->n_blocks ? n : a_member * team / job->n_blocks;
+		job->n_shares = n - n % team;
+		if (job->n_shares > 1)
+			return;
 	}
+	job->n_shares = 1;
 	job->units_taken = 1;
 	job->n_chunks = job->n_units;
 }

@@ -97,11 +97,10 @@ static ALWAYS_INLINE void few_scores_tile(const struct ds_attend *op, size_t t, 
 		__mmask32 mask = cols - d < ROW_VALUES ? (1u << (cols - d)) - 1 : ~0u;
 		__m512bh key[FEW_KEYS];
 
+		ds_ask(op->ahead, n_t);
 		UNROLL
-		for (unsigned j = 0; j < n_t; j++) {
-			__builtin_prefetch(op->keys[DS_ATTEND_TILE + t + j] + op->key_offset + d * 2);
+		for (unsigned j = 0; j < n_t; j++)
 			key[j] = (__m512bh)_mm512_maskz_loadu_epi16(mask, k[j] + d * 2);
-		}
 		UNROLL
 		for (unsigned i = 0; i < n; i++) {
 			__m512bh q = (__m512bh)_mm512_loadu_si512((const char *)op->q + (i * pitch + d) * 2);
@@ -180,11 +179,8 @@ static ALWAYS_INLINE void many_scores_tile(const struct ds_attend *op, size_t t,
 			sum[j][v] = _mm512_setzero_ps();
 	}
 	for (; i + LINE_PAIRS <= n_pairs; i += LINE_PAIRS) {
-		if (m == 0) {
-			UNROLL
-			for (unsigned j = 0; j < n_t; j++)
-				__builtin_prefetch(op->keys[DS_ATTEND_TILE + t + j] + op->key_offset + i * 4);
-		}
+		if (m == 0)
+			ds_ask(op->ahead, n_t);
 		UNROLL
 		for (size_t j = 0; j < LINE_PAIRS; j++, q += step)
 			many_pair(q, k, i + j, n_t, n_m, sum);
@@ -271,6 +267,7 @@ static void few_weigh(const struct ds_attend *op)
 	factor = _mm512_castps512_ps256(weight(old, top));
 	for (size_t t = 0; t < op->n_positions; t += 2) {
 		__m512 weights = weight(two_of_few(op, t), top);
+		ds_ask(op->ahead, 1);
 		__m256i narrow = (__m256i)_mm512_cvtneps_pbh(weights);
 
 		sum = _mm512_add_ps(sum, weights);
@@ -345,16 +342,11 @@ static ALWAYS_INLINE void mix_tile(const struct ds_attend *op, const __m512i *or
 							     _mm512_loadu_ps(op->y[first + i] + d + v * 16));
 	}
 	for (; t < op->n_positions; t += 2, p += op->n) {
-		const char *a = op->values[t] + offset, *b = op->values[t + 1] + offset;
 		bool is_pair = t + 1 < op->n_positions;
+		const char *a = op->values[t] + offset, *b = is_pair ? op->values[t + 1] + offset : a;
 
-		if (first == 0) {
-			UNROLL
-			for (unsigned z = 0; z < n_z; z++) {
-				__builtin_prefetch(op->values[DS_ATTEND_TILE + t] + offset + z * 64);
-				__builtin_prefetch(op->values[DS_ATTEND_TILE + t + 1] + offset + z * 64);
-			}
-		}
+		if (first == 0)
+			ds_ask(op->ahead, 2 * n_z);
 		UNROLL
 		for (unsigned z = 0; z < n_z; z++)
 			mix_pair(p, _mm512_loadu_si512(a + z * 64),

@@ -111,12 +111,10 @@ static void unpack_keys(const struct ds_attend *op, const struct room *room)
 
 	for (size_t t = 0; t < op->n_positions; t++) {
 		const struct ds_block_q8_0 *block = (const void *)(op->keys[t] + op->key_offset);
-		const char *ahead = op->keys[DS_ATTEND_TILE + t] + op->key_offset;
 
 		for (size_t b = 0; b < n_blocks; b++) {
 			__m256i bytes = _mm256_loadu_si256((const __m256i *)block[b].qs);
 
-			__builtin_prefetch(ahead + b * sizeof(*block));
 			_mm256_storeu_si256((__m256i *)(room->keys + t * op->key_cols + b * BLOCK),
 					    _mm256_xor_si256(bytes, _mm256_set1_epi8((char)0x80)));
 			halves.d[t * n_blocks + b] = block[b].d;
@@ -152,6 +150,8 @@ static ALWAYS_INLINE void scores_tile(const struct ds_attend *op, const struct r
 	for (size_t b = 0; b < n_blocks; b++, starts += n, scales += n, keys += BLOCK) {
 		__m512i part[2 * KEYS][VECS];
 
+		if (m == 0)
+			ds_ask(op->ahead, (n_t + 1) / 2);
 		UNROLL
 		for (unsigned i = 0; i < n_t; i++) {
 			UNROLL
@@ -257,8 +257,6 @@ static void unpack_values(const struct ds_attend *op, const struct room *room)
 
 			UNROLL
 			for (size_t j = 0; j < 4; j++) {
-				__builtin_prefetch(op->values[DS_ATTEND_TILE + t + j] + op->value_offset +
-						   b * sizeof(*nothing));
 				rows[j] = _mm256_loadu_si256((const __m256i *)blocks[j][b].qs);
 				halves.d[(t + j) * pitch + b] = blocks[j][b].d;
 			}
@@ -361,6 +359,8 @@ static ALWAYS_INLINE void mix_tile(const struct ds_attend *op, const struct room
 	for (size_t t = 0; t < n; t += 4, weights += op->n, values += 4 * op->value_cols) {
 		__m512i low = _mm512_loadu_si512(values), high = _mm512_loadu_si512(values + 64);
 
+		if (first == 0)
+			ds_ask(op->ahead, 2);
 		UNROLL
 		for (unsigned i = 0; i < n_q; i++) {
 			__m512i weight = _mm512_set1_epi32((int)weights[i]);

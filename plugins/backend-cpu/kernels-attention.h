@@ -15,14 +15,42 @@ enum {
 	DS_ATTEND_FEW = 8, /* so many queries are worth a set with shorter vectors */
 };
 
+/* What memory is asked for while there is arithmetic, the rows of the next tile: bytes that follow one another, of one run
+ * after the other, since memory brings lines in order faster than any other way. All kernels of a tile share it, and ask
+ * for as much as they read. */
+struct ds_run {
+	const char *begin, *end;
+};
+
+struct ds_ahead {
+	const struct ds_run *run, *last; /* the next run, and behind the last one */
+	const char *at, *end;		 /* of the run before */
+	unsigned n_reads, n_read;	 /* how often the kernels read a line, and so many lines since one was asked for */
+};
+
+/* @n_lines lines are being read. */
+static inline void ds_ask(struct ds_ahead *a, unsigned n_lines)
+{
+	for (a->n_read += n_lines; a->n_read >= a->n_reads; a->n_read -= a->n_reads) {
+		if (a->at >= a->end) {
+			if (a->run == a->last) {
+				a->n_read = 0;
+				return;
+			}
+			a->at = a->run->begin;
+			a->end = a->run++->end;
+		}
+		__builtin_prefetch(a->at, 0, 3);
+		a->at += 64;
+	}
+}
+
 struct ds_attend {
 	unsigned n_positions; /* 1 to DS_ATTEND_TILE */
 	unsigned n_queries;   /* 1 to DS_ATTEND_QUERIES */
 	unsigned n;           /* queries with their padding: a multiple of the set's lanes */
 	size_t key_cols, value_cols;
-	/* [2 * DS_ATTEND_TILE]: where the rows of this tile start, and from DS_ATTEND_TILE on what to ask memory for
-	 * meanwhile: those of the next tile. */
-	const char *const *keys, *const *values;
+	const char *const *keys, *const *values; /* [n_positions]: where the rows of this tile start */
 	size_t key_offset, value_offset; /* from there to the columns of these heads */
 	/* (key_cols, n) float32 times the scale. Of BF16 (key_cols / 2, n) pairs of neighbours, but of few queries
 	 * (n, ds_attend_few_pitch(key_cols)), zeros behind each. */
@@ -32,6 +60,7 @@ struct ds_attend {
 	float *top, *sum; /* [n]: of the softmax so far; -FLT_MAX and 0 to begin with */
 	float *factor;    /* [n]: by which weigh() found that what was summed before shrinks */
 	float *const *y;  /* [n_queries]: value_cols values each */
+	struct ds_ahead *ahead;
 };
 
 static inline size_t ds_attend_few_pitch(size_t key_cols)

@@ -25,7 +25,8 @@ static const size_t col_counts[] = {1, 3, 4, 7, 16, 31, 33, 64, 96};
 /* One tile: the operation, and in double precision or as floats what it is made of. */
 struct scene {
 	struct ds_attend op;
-	const char *rows[2 * DS_ATTEND_TILE];
+	struct ds_ahead ahead; /* nothing comes next */
+	const char *rows[DS_ATTEND_TILE];
 	float *y[DS_ATTEND_QUERIES];
 	float q[DS_ATTEND_QUERIES][MAX_COLS], row[DS_ATTEND_TILE][MAX_COLS], weight[DS_ATTEND_TILE][DS_ATTEND_QUERIES];
 	float before[DS_ATTEND_QUERIES][MAX_COLS], out[DS_ATTEND_QUERIES][MAX_COLS];
@@ -60,9 +61,9 @@ static void begin_scene(struct scene *s, const struct ds_attend_kernels *k, unsi
 		.key_offset = OFFSET,
 		.value_offset = OFFSET,
 		.y = s->y,
+		.ahead = &s->ahead,
 	};
-	for (unsigned t = 0; t < DS_ATTEND_TILE; t++) /* what comes next is asked for only, and may be anywhere */
-		s->rows[t] = s->rows[t + DS_ATTEND_TILE] = rows;
+	s->ahead = (struct ds_ahead){.n_reads = 1};
 	for (unsigned t = 0; t < n_positions; t++) {
 		s->rows[t] = rows + t * size;
 		fill(s->row[t], cols, kind, dtype);

@@ -140,12 +140,13 @@ static const struct ds_attend_kernels *attend_of(const struct call *c)
 
 static struct ds_attend attend_op(const struct call *c)
 {
-	static const char *rows[2 * DS_ATTEND_TILE];
+	static const char *rows[DS_ATTEND_TILE];
+	static struct ds_ahead ahead = {.n_reads = 1};
 	static float *y[DS_ATTEND_QUERIES];
 	unsigned lanes = attend_of(c)->lanes, n = (c->n + lanes - 1) / lanes * lanes;
 
 	for (size_t t = 0; t < DS_ARRAY_SIZE(rows); t++)
-		rows[t] = (const char *)weights + t % DS_ATTEND_TILE * ds_row_size(c->dtype, HEAD);
+		rows[t] = (const char *)weights + t * ds_row_size(c->dtype, HEAD);
 	for (unsigned i = 0; i < c->n; i++)
 		y[i] = floats[2] + i * HEAD;
 	return (struct ds_attend){
@@ -162,6 +163,7 @@ static struct ds_attend attend_op(const struct call *c)
 		.sum = floats[1] + N - 2 * n,
 		.factor = floats[1] + N - 3 * n,
 		.y = y,
+		.ahead = &ahead,
 	};
 }
 

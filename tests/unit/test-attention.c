@@ -6,6 +6,7 @@
  * Weights of 8 bits are rounded to 1 / 254 of the largest of a tile, what is taken from one being given to the next: by
  * half a step times the sum of |v_t - v_(t + 1)| at most. */
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -436,16 +437,17 @@ static void check_bytes(const struct ds_attend_kernels *kernels, unsigned n_quer
 	static float query[DS_ATTEND_QUERIES][MOST_COLS], sums[DS_ATTEND_QUERIES][MOST_COLS + 1];
 	static float scores[DS_ATTEND_TILE * DS_ATTEND_QUERIES], ones[DS_ATTEND_QUERIES],
 		q[DS_ATTEND_QUERIES * MOST_COLS];
-	const char *rows[2 * DS_ATTEND_TILE];
+	const char *rows[DS_ATTEND_TILE];
+	struct ds_ahead ahead = {.n_reads = 1};
 	float *y[DS_ATTEND_QUERIES], weights[DS_ATTEND_TILE][DS_ATTEND_QUERIES];
 	void *room = malloc(ds_attend_q8_room(key_cols, value_cols));
 	unsigned n = (n_queries + kernels->lanes - 1) / kernels->lanes * kernels->lanes;
-	struct ds_attend op = {n_positions, n_queries, n,      key_cols, value_cols, rows, rows, 0,
-			       0,           q,         scores, room,     NULL,       NULL, ones, y};
+	struct ds_attend op = {n_positions, n_queries, n,    key_cols, value_cols, rows, rows, 0,     0,
+			       q,           scores,    room, NULL,     NULL,       ones, y,    &ahead};
 
 	memset(q, 0, sizeof(q));
-	for (unsigned t = 0; t < 2 * DS_ATTEND_TILE; t++)
-		rows[t] = (const char *)blocks[t % DS_ATTEND_TILE];
+	for (unsigned t = 0; t < DS_ATTEND_TILE; t++)
+		rows[t] = (const char *)blocks[t];
 	fill_blocks(blocks[0], DS_ATTEND_TILE * MOST_BLOCKS);
 	for (unsigned i = 0; i < n_queries; i++) {
 		for (size_t d = 0; d < key_cols; d++) /* the largest of each block is 127, so that nothing is rounded */
@@ -497,9 +499,31 @@ static void whole_numbers_of_8_bits_are_multiplied_exactly(void **state)
 				check_bytes(&k.attend, n, positions[p], cols[c][0], cols[c][1]);
 }
 
+static void lines_are_asked_for_in_order_once_for_all_that_read_them(void **state)
+{
+	static _Alignas(64) const char lines[8 * 64];
+	const struct ds_run runs[] = {{lines, lines + 2 * 64}, {lines + 5 * 64, lines + 5 * 64 + 1}};
+	struct ds_ahead a = {.run = runs, .last = runs + 2, .n_reads = 3};
+
+	(void)state;
+	ds_ask(&a, 2);
+	assert_true(a.run == runs && !a.at);
+	ds_ask(&a, 1);
+	assert_ptr_equal(a.at, lines + 64);
+	ds_ask(&a, 4);
+	assert_ptr_equal(a.at, lines + 2 * 64);
+	ds_ask(&a, 2);
+	assert_true(a.run == runs + 2 && a.at == lines + 6 * 64);
+	ds_ask(&a, UINT_MAX / 2);
+	assert_ptr_equal(a.at, lines + 6 * 64);
+}
+
 int main(void)
 {
-	int failed = 0;
+	const struct CMUnitTest of_all[] = {
+		cmocka_unit_test(lines_are_asked_for_in_order_once_for_all_that_read_them),
+	};
+	int failed = cmocka_run_group_tests(of_all, NULL, NULL);
 
 	ds_kernels_init(&portable, DS_ISA_PORTABLE);
 	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {

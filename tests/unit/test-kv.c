@@ -182,6 +182,22 @@ static void the_oldest_kept_pages_make_room_and_beginnings_stay_longest(void **s
 	ds_kv_cache_free(cache);
 }
 
+static void pages_taken_together_follow_one_another_in_memory(void **state)
+{
+	struct ds_kv_cache *cache = cache_of(4);
+	struct ds_page_table a = table_of("a"), b = table_of("b");
+
+	compute(cache, &a, text, 4 * P);
+	ds_kv_cache_release(cache, &a);
+	assert_int_equal(ds_kv_cache_reserve(cache, &b, 4 * P), 0);
+	for (uint32_t i = 0; i < 4; i++)
+		assert_int_equal(b.pages[i], i);
+	ds_kv_cache_release(cache, &b);
+	ds_page_table_deinit(&a);
+	ds_page_table_deinit(&b);
+	ds_kv_cache_free(cache);
+}
+
 static void pages_that_two_computed_at_once_are_counted_right(void **state)
 {
 	struct ds_kv_cache *cache = cache_of(8);
@@ -249,6 +265,7 @@ int main(void)
 		cmocka_unit_test(owners_share_nothing_with_each_other),
 		cmocka_unit_test(the_same_tokens_after_another_beginning_are_another_page),
 		cmocka_unit_test(the_oldest_kept_pages_make_room_and_beginnings_stay_longest),
+		cmocka_unit_test(pages_taken_together_follow_one_another_in_memory),
 		cmocka_unit_test(pages_that_two_computed_at_once_are_counted_right),
 		cmocka_unit_test(no_page_is_lost),
 	};
