@@ -124,7 +124,7 @@ bool ds_tiles_share(const struct ds_cpu *cpu, const struct ds_product *a, const 
 /* Does the product of @w with @n rows go by tiles? Then its codes are made first, tile by tile of
  * ds_tiles_count(), and rows @first to @last - 1 (@first a multiple of DS_TILE_PANELS panels) computed from them. */
 bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n);
-size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n);
+size_t ds_tiles_count(const struct ds_cpu *cpu, const struct ds_product *p);
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last);
 void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last, unsigned member);
 

@@ -115,8 +115,8 @@ static void latent_pieces(void *arg, size_t first, size_t last, unsigned member)
 		}
 		for (size_t i = 0; i < keys.n; i++)
 			kernels->widen[dtype](desk.rows + i * e->lora, ds_kv_row(kv, pages, block * BLOCK + i), e->lora);
-		ds_tiles_quantize(e->cpu, &keys, 0, ds_tiles_count(e->cpu, keys.n));
-		ds_tiles_quantize(e->cpu, &values, 0, ds_tiles_count(e->cpu, values.n));
+		ds_tiles_quantize(e->cpu, &keys, 0, ds_tiles_count(e->cpu, &keys));
+		ds_tiles_quantize(e->cpu, &values, 0, ds_tiles_count(e->cpu, &values));
 	}
 }
 

@@ -80,7 +80,7 @@ static void quantize_pieces(void *arg, size_t begin, size_t end, unsigned member
 			struct ds_product p = product_of(job, stack, job->active[i]);
 
 			if (stack->tiles && !stack->shares)
-				ds_tiles_quantize(job->cpu, &p, 0, ds_tiles_count(job->cpu, p.n));
+				ds_tiles_quantize(job->cpu, &p, 0, ds_tiles_count(job->cpu, &p));
 		}
 }
 

@@ -214,7 +214,7 @@ static char *give_codes(struct matmul_job *job, unsigned i, char *codes)
 		}
 	}
 	stack->product.codes = codes;
-	stack->n_tiles = ds_tiles_count(job->cpu, stack->product.n);
+	stack->n_tiles = ds_tiles_count(job->cpu, &stack->product);
 	return codes + size;
 }
 

@@ -18,13 +18,19 @@ static ALWAYS_INLINE unsigned sum_of(struct shape s, unsigned o, enum ds_tile_ki
 	return s.stride * 4 < ds_tile_group(kind) ? 0 : o;
 }
 
+/* Rows of activations whose sums the registers hold. Of more than two groups at a time they hold no more than a tile's. */
+static ALWAYS_INLINE unsigned few_width(struct shape s, enum ds_tile_kind kind)
+{
+	return sum_of(s, s.n_outputs - 1, kind) < 2 ? FEW_WIDTH : TILE_WIDTH;
+}
+
 static ALWAYS_INLINE unsigned group_of(struct shape s, unsigned part, unsigned g, enum ds_tile_kind kind)
 {
 	return (part_begin(s, part) + g * s.stride) * 4 / ds_tile_group(kind);
 }
 
 /* @total and the sums of @n_sums groups of row @i times their scales, which are @stride groups apart. */
-static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsigned i, unsigned n_sums, const int32_t *scales,
+static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW_WIDTH], unsigned i, unsigned n_sums, const int32_t *scales,
 				     unsigned stride)
 {
 	UNROLL
@@ -38,7 +44,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 #define DEFINE_FEW(name, dtype)                                                                                       \
 	/* The sums of a part's groups in integers: @x is the first activation of its first step. */                  \
 	static ALWAYS_INLINE const uint8_t *sum_part_##name(const uint8_t *block, const uint8_t *step,                \
-							    const int8_t *x, unsigned n, ivec (*sums)[TILE_WIDTH])    \
+							    const int8_t *x, unsigned n, ivec (*sums)[FEW_WIDTH])    \
 	{                                                                                                             \
 		const struct shape s = shape_of(dtype);                                                               \
 		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
@@ -77,7 +83,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;                                         \
 		const uint8_t *step = words + s.first * 64;                                                           \
 		struct block_scales to;                                                                               \
-		ivec total[TILE_WIDTH];                                                                               \
+		ivec total[FEW_WIDTH];                                                                               \
                                                                                                                       \
 		ask_ahead(words, s.first);                                                                            \
 		scales_##name(heads, words, (struct scales){to.scales, to.mins, to.k_scales, to.k_mins, to.d, to.d_min}); \
@@ -85,7 +91,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		for (unsigned i = 0; i < n; i++)                                                                      \
 			total[i] = iv_set32(0);                                                                       \
 		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
-			ivec sums[MAX_OUTPUTS][TILE_WIDTH];                                                           \
+			ivec sums[MAX_OUTPUTS][FEW_WIDTH];                                                           \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned g = 0; g < n_sums; g++) {                                                       \
@@ -141,7 +147,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
 		const size_t panel_size = ds_panel_size(dtype, op->cols);                                             \
                                                                                                                       \
 		for (size_t row = 0; row < op->n_rows; row += LANES) {                                                \
-			fvec sum[TILE_WIDTH];                                                                         \
+			fvec sum[FEW_WIDTH];                                                                         \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned i = 0; i < n; i++)                                                              \
@@ -155,14 +161,17 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[TILE_WIDTH], unsig
                                                                                                                       \
 	static void few_product_##name(const struct ds_few_product *op)                                               \
 	{                                                                                                             \
+		const unsigned width = few_width(shape_of(dtype), ds_tile_type(dtype).kind);                          \
+                                                                                                                      \
 		switch (op->codes.n) {                                                                                \
-			PRODUCT_CASES(FEW_CASE, name)                                                                 \
+			FEW_CASES(FEW_CASE, name)                                                                     \
 		}                                                                                                     \
 	}
 
 #define FEW_CASE(n, name)                                                                                             \
 	case n:                                                                                                       \
-		few_rows_##name(op, n);                                                                               \
+		if (n <= width)                                                                                       \
+			few_rows_##name(op, n);                                                                       \
 		break;
 
 DS_TILE_TYPES(DEFINE_FEW)

@@ -2,13 +2,18 @@
  *
  * Included once by the file of each instruction set, which defines before it: LANES (a divisor of 16); the types ivec and
  * fvec, LANES 32-bit words and floats; TILE_PANELS and TILE_WIDTH, which its registers hold, and PRODUCT_CASES, every width
- * up to that; SIGNED_OFFSET; and the small functions iv_*() and fv_*() used here and in the three parts of this file:
+ * up to that; if it can hold more rows without a tile, FEW_WIDTH and FEW_CASES; SIGNED_OFFSET; and the small functions iv_*() and fv_*() used here and in the three parts of this file:
  * tiles-unpack.h (from words to bytes), tiles-flat.h and tiles-few.h. iv_dot() adds to every word the products of four
  * unsigned bytes below 64 with four signed ones; iv_dot_signed() those of bytes that iv_of_signed() made. */
 #include "kernels-inline.h"
 #include "tiles.h"
 
 #include <deepseekd/quants.h>
+
+#ifndef FEW_WIDTH
+#define FEW_WIDTH TILE_WIDTH
+#define FEW_CASES PRODUCT_CASES
+#endif
 
 /* The compiler is to forget that it knows what is in @array, and so to leave it there. */
 #define KEEP_IN_MEMORY(array) __asm__ volatile("" : "+m"(array))
@@ -476,7 +481,8 @@ DEFINE_PRODUCT(flat, DS_TILE_FLAT)
 
 #define SET_TYPE(name, dtype)                          \
 	tiles->unpack[dtype] = unpack_panel_##name;    \
-	tiles->few_product[dtype] = few_product_##name;
+	tiles->few_product[dtype] = few_product_##name; \
+	tiles->few_width[dtype] = (uint8_t)few_width(shape_of(dtype), ds_tile_type(dtype).kind);
 
 static void set_tiles(struct ds_tiles *tiles)
 {

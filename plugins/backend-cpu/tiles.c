@@ -13,7 +13,7 @@
 enum {
 	ROWS_MIN = 32,	/* of activations that make it worth to pack weights on the way */
 	FLAT_MIN = 48,	/* of activations that make it worth to bring a tile's weights to one scale: it takes eight tiles' time */
-	FEW_TILES = 2,	/* of activations up to which words are multiplied as they come, without a tile of weights */
+	FEW_TILES = 3,	/* of activations up to which words are multiplied as they come, without a tile of weights */
 };
 
 /* What a member keeps in its scratch. */
@@ -49,17 +49,20 @@ bool ds_tiles_take(const struct ds_cpu *cpu, const struct ds_weight *w, size_t n
 	       cpu->kernels.tiles.product[ds_tiles_kind(w->dtype)];
 }
 
-size_t ds_tiles_count(const struct ds_cpu *cpu, size_t n)
-{
-	return (n + cpu->kernels.tiles.width - 1) / cpu->kernels.tiles.width;
-}
-
 /* Is this product made without a tile of weights? */
 static bool is_few(const struct ds_cpu *cpu, const struct ds_product *p)
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 
-	return p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype] && p->n <= FEW_TILES * tiles->width;
+	return p->layout == DS_LAYOUT_PANELS && tiles->few_product[p->dtype] && p->n <= FEW_TILES * tiles->few_width[p->dtype];
+}
+
+size_t ds_tiles_count(const struct ds_cpu *cpu, const struct ds_product *p)
+{
+	const struct ds_tiles *tiles = &cpu->kernels.tiles;
+	size_t width = is_few(cpu, p) ? tiles->few_width[p->dtype] : tiles->width;
+
+	return (p->n + width - 1) / width;
 }
 
 /* The first row of tile @t of the @n rows of activations in @n_tiles. They are shared out evenly: a narrow tile takes nearly
@@ -91,7 +94,7 @@ bool ds_tiles_share(const struct ds_cpu *cpu, const struct ds_product *a, const 
 
 	return a->x == b->x && a->x_stride == b->x_stride && a->cols == b->cols && a->n == b->n && a->pairs == b->pairs &&
 	       a->divisor == b->divisor && one.kind == other.kind && one.offset == other.offset &&
-	       cols_together(cpu, a) == cols_together(cpu, b);
+	       cols_together(cpu, a) == cols_together(cpu, b) && ds_tiles_count(cpu, a) == ds_tiles_count(cpu, b);
 }
 
 static void quantize_tile(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
@@ -118,7 +121,7 @@ static void quantize_tile(const struct ds_cpu *cpu, const struct ds_product *p, 
 
 void ds_tiles_quantize(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
-	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p);
 
 	for (size_t t = first; t < last; t++)
 		quantize_tile(cpu, p, first_row(p->n, n_tiles, (uint32_t)t), first_row(p->n, n_tiles, (uint32_t)t + 1));
@@ -219,7 +222,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 {
 	const struct ds_tiles *tiles = &cpu->kernels.tiles;
 	void (*product)(const struct ds_tile_product *op) = tiles->product[type_of(p).kind];
-	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p);
 	size_t most = cols_together(cpu, p), begin = col / most * most;
 	size_t cols = p->cols - begin < most ? p->cols - begin : most;
 	struct next next = next_of(cpu, p, row, col + op->cols);
@@ -239,7 +242,7 @@ static void multiply(const struct ds_cpu *cpu, const struct ds_product *p, size_
 /* The rows @first to @last - 1 straight from the words, with one tile of activations after the other. */
 static void multiply_few(const struct ds_cpu *cpu, const struct ds_product *p, size_t first, size_t last)
 {
-	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p->n);
+	uint32_t n_tiles = (uint32_t)ds_tiles_count(cpu, p);
 	struct ds_few_product op = {
 		.panels = (const char *)p->w + first / DS_PANEL * ds_panel_size(p->dtype, p->cols),
 		.cols = p->cols,
@@ -263,7 +266,7 @@ void ds_tiles_rows(const struct ds_cpu *cpu, const struct ds_product *p, size_t 
 	size_t tile_rows = tiles->panels * DS_PANEL;
 
 	if (is_few(cpu, p)) {
-		size_t at_once = p->n <= tiles->width ? last - first : DS_PANEL;
+		size_t at_once = p->n <= tiles->few_width[p->dtype] ? last - first : DS_PANEL;
 
 		for (; first < last; first += at_once)
 			multiply_few(cpu, p, first, last - first < at_once ? last : first + at_once);

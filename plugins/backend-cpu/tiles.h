@@ -19,7 +19,7 @@
 enum {
 	DS_TILE_COLS = 512,    /* so that the tile of AVX-512 stays in half of the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
-	DS_TILE_WIDTH = 6,     /* most rows of activations of a tile */
+	DS_TILE_WIDTH = 8,     /* most rows of activations of a tile */
 	DS_TILE_AHEAD = 6912,  /* bytes before their use that memory is asked for weights */
 	DS_TILE_GROUP = 32,    /* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */
@@ -115,7 +115,7 @@ struct ds_tile {
 	};
 };
 
-/* @n rows of activations (1 to the width of the variant) of @cols columns, side by side: bytes[e / 4][i][e % 4],
+/* @n rows of activations (1 to the width of what multiplies them) of @cols columns, side by side: bytes[e / 4][i][e % 4],
  * scales[e / span][i], and what corrects the sums of the weights' groups:
  * with an offset int32 -offset * sum x, corrections[e / group][i], and so with the variant's own offset of signed bytes;
  * with minimums in spans of 32 float32 scale * sum x, corrections[e / 32][i];
@@ -169,6 +169,7 @@ struct ds_few_product {
 
 struct ds_tiles {
 	unsigned panels, width; /* of a tile of this variant */
+	uint8_t few_width[DS_N_DTYPES]; /* rows of activations that few_product() takes */
 
 	/* The codes of rows x[0..n-1]. A group that has a NaN or an infinity gets NaN for its scale. */
 	void (*quantize)(const struct ds_codes *codes, const float *const *x, size_t cols, struct ds_tile_type type);

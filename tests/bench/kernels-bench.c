@@ -194,7 +194,7 @@ static const struct timed {
 	const char *name;
 	void (*run)(const struct call *c);
 	enum { OF_NO_TYPE, OF_FLOATS, OF_ALL, OF_TILES, OF_CACHES } types;
-	unsigned n[2];
+	unsigned n[3];
 } all_timed[] = {
 	{"matvec", run_matvec, OF_ALL, {1, DS_KERNEL_ROWS}},
 	{"widen", run_widen, OF_ALL, {1}},
@@ -209,7 +209,7 @@ static const struct timed {
 	{"quantize", run_quantize, OF_TILES, {DS_TILE_WIDTH}},
 	{"unpack", run_unpack, OF_TILES, {1}},
 	{"product", run_product, OF_TILES, {1, DS_TILE_WIDTH}},
-	{"few_product", run_few_product, OF_TILES, {1, 4}},
+	{"few_product", run_few_product, OF_TILES, {1, 4, DS_TILE_WIDTH}},
 	{"attend_scores", run_scores, OF_CACHES, {1, 16}},
 	{"attend_weigh", run_weigh, OF_NO_TYPE, {1, 16}},
 	{"attend_mix", run_attend_mix, OF_CACHES, {1, 16}},
@@ -303,7 +303,9 @@ static void print_speeds(const struct timed *timed, enum ds_dtype dtype, unsigne
 		if (!ds_isa_has(isa))
 			continue;
 		ds_kernels_init(&k, isa);
-		if (timed->types == OF_TILES && n > k.tiles.width)
+		if (timed->run == run_few_product && n > k.tiles.few_width[dtype])
+			call.n = k.tiles.few_width[dtype];
+		else if (timed->run != run_few_product && timed->types == OF_TILES && n > k.tiles.width)
 			call.n = k.tiles.width;
 		if (!is_there(timed, &call)) {
 			printf("  %16s", "-");

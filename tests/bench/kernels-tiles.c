@@ -383,9 +383,11 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 	for (size_t p = 0; p * DS_PANEL < rows; p++)
 		k->tiles.unpack[dtype](&tile[p], w.panels[p], all, first, n_blocks - first);
 	make_results(&op, before, kind);
-	k->tiles.product[ds_tile_type(dtype).kind](&op);
-	check_sums(&op, &w, ds_tile_type(dtype).kind, before, kind);
-	if (first == 0 && rows <= DS_PANEL)
+	if (n <= k->tiles.width) {
+		k->tiles.product[ds_tile_type(dtype).kind](&op);
+		check_sums(&op, &w, ds_tile_type(dtype).kind, before, kind);
+	}
+	if (first == 0 && rows <= DS_PANEL && n <= k->tiles.few_width[dtype])
 		check_few(k, &op, &w, before, kind);
 }
 
@@ -441,7 +443,7 @@ static void products_of_tiles_are_dot_products(const struct ds_kernels *k)
 
 	for (size_t t = 0; t < N_TYPES; t++)
 		for (size_t r = 0; r < DS_ARRAY_SIZE(row_counts) && row_counts[r] <= k->tiles.panels * DS_PANEL; r++)
-			for (unsigned n = 1; n <= k->tiles.width; n++)
+			for (unsigned n = 1; n <= k->tiles.width || n <= k->tiles.few_width[block_types[t].dtype]; n++)
 				for (size_t first = 0; first < 3; first++)
 					for (enum kind kind = 0; kind < N_KINDS; kind++)
 						check_product(k, t, row_counts[r], first + 1 + first % 2, first, n, kind);
