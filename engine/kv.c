@@ -228,8 +228,8 @@ static int by_number(const void *a, const void *b)
 	return (*(const uint32_t *)a > *(const uint32_t *)b) - (*(const uint32_t *)a < *(const uint32_t *)b);
 }
 
-/* Kept pages come in the order of their age, last pages of a text first. Those taken together are put in the order in which
- * they lie in memory, which is read faster so. */
+/* Kept pages come in the order of their age, last pages of a text first. Those taken together are put in the order in
+ * which they lie in memory, which is read faster so. */
 int ds_kv_cache_reserve(struct ds_kv_cache *cache, struct ds_page_table *table, uint32_t n_tokens)
 {
 	uint32_t n = ds_kv_pages(n_tokens), first = table->n;

@@ -277,7 +277,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	}
 }
 
-/* Shares go where all can read them at their end, in one pass: memory that another member had before is slow to come by. */
+/* A share goes where all can read it when it is complete: memory that another member wrote last is slow to come by. */
 static void end_unit(const struct job *job, struct unit *unit, size_t row, size_t share)
 {
 	size_t cols = job->values.cols;
@@ -313,8 +313,8 @@ static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row,
 	}
 }
 
-/* What the units from @first on, @n_units of them, read of these rows: the columns of their key heads, or where these are all
- * there are, whole pages. Returns the end of the runs. */
+/* What the units from @first on, @n_units of them, read of the positions from @t to @end - 1: the columns of their key
+ * heads, or where these are all there are, whole pages. Returns the end of the runs. */
 static struct ds_run *find_runs(const struct job *job, const struct columns *c, size_t row, size_t t, size_t end,
 				size_t first, size_t n_units, struct ds_run *run)
 {

@@ -4,8 +4,9 @@
  * qk_nope + qk_rope + v_head, less than a third. What it takes to make keys and values is shared by all rows. They are
  * made as BF16 for some heads at a time, as many as stay in a cache, and then it is plain attention.
  *
- * The latents of all positions are rounded once, as activations for k_b and for v_b (tiles.h). Of k_b, whose rows are for
- * absorbed queries, a head's columns are wanted: it is turned on the way. */
+ * The latents are rounded as activations for k_b and for v_b (tiles.h): once for all heads, or of a text so long that there
+ * is no room for the codes of all positions, for some heads at a time. Of k_b, whose rows are for absorbed queries, a head's
+ * columns are wanted: it is turned on the way. */
 #include "cpu.h"
 
 #include <string.h>
@@ -24,9 +25,10 @@ struct expansion {
 	size_t n_seen, n_blocks; /* positions, and blocks of them */
 	size_t piece, n_chunks;  /* blocks of a piece, pieces of a head */
 	size_t nope, rope, lora, v_head;
-	size_t head, n_heads; /* now in the room */
-	/* In the room: codes of the latents, block by block; rotary keys (n_seen, rope); keys (n_seen, n_heads, nope + rope) and
-	 * values (n_seen, n_heads, v_head), all BF16. */
+	size_t most_heads;    /* that the room has keys and values of */
+	size_t head, n_heads; /* now there */
+	/* In the room: codes of the latents, block by block, or NULL; rotary keys (n_seen, rope); keys
+	 * (n_seen, n_heads, nope + rope) and values (n_seen, n_heads, v_head), all BF16. */
 	char *key_codes, *value_codes;
 	uint16_t *rotary, *keys, *values;
 	const uint32_t **pages; /* [rows] */
@@ -35,6 +37,7 @@ struct expansion {
 /* What a member works with beside products. */
 struct desk {
 	uint16_t *turned; /* k_b of a head as panels of (nope, lora) */
+	char *key_codes, *value_codes; /* of a block, where all have no room */
 	float *rows;	  /* (BLOCK, nope or v_head or lora) */
 	uint16_t *narrow; /* (DS_PANEL, nope) */
 };
@@ -44,6 +47,11 @@ static size_t most(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
+static size_t block_codes(const struct expansion *e)
+{
+	return BLOCK * ds_codes_size(e->lora) + DS_CODES_SPARE;
+}
+
 static struct desk desk_of(const struct expansion *e, unsigned member)
 {
 	float *room = ds_cpu_scratch(e->cpu, member) + HALF;
@@ -51,12 +59,15 @@ static struct desk desk_of(const struct expansion *e, unsigned member)
 
 	desk.rows = room + e->nope * e->lora / 2;
 	desk.narrow = (uint16_t *)(desk.rows + BLOCK * most(most(e->nope, e->v_head), e->lora));
+	desk.key_codes = (char *)(desk.narrow + DS_PANEL * e->nope);
+	desk.value_codes = desk.key_codes + block_codes(e);
 	return desk;
 }
 
 static bool desk_has_room(const struct expansion *e)
 {
-	return e->nope * e->lora / 2 + BLOCK * most(most(e->nope, e->v_head), e->lora) + DS_PANEL * e->nope / 2 <= HALF;
+	return e->nope * e->lora / 2 + BLOCK * most(most(e->nope, e->v_head), e->lora) + DS_PANEL * e->nope / 2 +
+		       2 * block_codes(e) / sizeof(float) <= HALF;
 }
 
 static size_t block_rows(const struct expansion *e, size_t block)
@@ -64,9 +75,10 @@ static size_t block_rows(const struct expansion *e, size_t block)
 	return e->n_seen - block * BLOCK < BLOCK ? e->n_seen - block * BLOCK : BLOCK;
 }
 
-/* Rows of latents, the activations of block @block, times a matrix (rows, lora) of @dtype. */
-static struct ds_product product_of(const struct expansion *e, size_t block, char *codes, const void *w, enum ds_dtype dtype,
-				    uint32_t layout, float *rows, size_t y_stride)
+/* Rows of latents, the activations of block @block, times a matrix (rows, lora) of @dtype. @all and @own: codes of all blocks,
+ * or of this one. */
+static struct ds_product product_of(const struct expansion *e, size_t block, char *all, char *own, const void *w,
+				    enum ds_dtype dtype, uint32_t layout, float *rows, size_t y_stride)
 {
 	return (struct ds_product){
 		.y = rows,
@@ -76,7 +88,7 @@ static struct ds_product product_of(const struct expansion *e, size_t block, cha
 		.w = w,
 		.dtype = dtype,
 		.layout = layout,
-		.codes = codes + block * BLOCK * ds_codes_size(e->lora),
+		.codes = all ? all + block * BLOCK * ds_codes_size(e->lora) : own,
 		.cols = e->lora,
 		.divisor = 1,
 		.n = (uint32_t)block_rows(e, block),
@@ -85,17 +97,32 @@ static struct ds_product product_of(const struct expansion *e, size_t block, cha
 
 static struct ds_product key_product(const struct expansion *e, size_t block, const struct desk *desk)
 {
-	return product_of(e, block, e->key_codes, desk->turned, DS_DTYPE_BF16, DS_LAYOUT_PANELS, desk->rows, e->nope);
+	return product_of(e, block, e->key_codes, desk->key_codes, desk->turned, DS_DTYPE_BF16, DS_LAYOUT_PANELS, desk->rows,
+			  e->nope);
 }
 
 static struct ds_product value_product(const struct expansion *e, size_t block, size_t head, const struct desk *desk)
 {
 	const struct ds_weight *v_b = e->op->v_b;
 
-	return product_of(e, block, e->value_codes, ds_weight_matrix(v_b, head), v_b->dtype, v_b->layout, desk->rows, e->v_head);
+	return product_of(e, block, e->value_codes, desk->value_codes, ds_weight_matrix(v_b, head), v_b->dtype, v_b->layout,
+			  desk->rows, e->v_head);
 }
 
-/* Pieces are blocks: the latents and the rotary keys of their positions. */
+/* The latents of the positions of a block. */
+static void round_latents(const struct expansion *e, size_t block, const struct desk *desk)
+{
+	struct ds_product keys = key_product(e, block, desk), values = value_product(e, block, 0, desk);
+	const struct ds_kv *kv = e->op->kv;
+	const uint32_t *pages = e->op->rows->pages[0];
+
+	for (size_t i = 0; i < keys.n; i++)
+		e->cpu->kernels.widen[kv->dtype](desk->rows + i * e->lora, ds_kv_row(kv, pages, block * BLOCK + i), e->lora);
+	ds_tiles_quantize(e->cpu, &keys, 0, ds_tiles_count(e->cpu, &keys));
+	ds_tiles_quantize(e->cpu, &values, 0, ds_tiles_count(e->cpu, &values));
+}
+
+/* Pieces are blocks: the rotary keys of their positions, and the latents, if their codes are kept. */
 static void latent_pieces(void *arg, size_t first, size_t last, unsigned member)
 {
 	const struct expansion *e = arg;
@@ -103,20 +130,15 @@ static void latent_pieces(void *arg, size_t first, size_t last, unsigned member)
 	struct desk desk = desk_of(e, member);
 	const struct ds_kv *kv = e->op->kv;
 	const uint32_t *pages = e->op->rows->pages[0];
-	enum ds_dtype dtype = kv->dtype;
-	size_t offset = ds_row_size(dtype, e->lora);
+	size_t offset = ds_row_size(kv->dtype, e->lora);
 
 	for (size_t block = first; block < last; block++) {
-		struct ds_product keys = key_product(e, block, &desk), values = value_product(e, block, 0, &desk);
-
-		for (size_t t = block * BLOCK; t < block * BLOCK + keys.n; t++) {
-			kernels->widen[dtype](desk.rows, ds_kv_row(kv, pages, t) + offset, e->rope);
+		for (size_t t = block * BLOCK; t < block * BLOCK + block_rows(e, block); t++) {
+			kernels->widen[kv->dtype](desk.rows, ds_kv_row(kv, pages, t) + offset, e->rope);
 			kernels->narrow[DS_DTYPE_BF16](e->rotary + t * e->rope, desk.rows, e->rope);
 		}
-		for (size_t i = 0; i < keys.n; i++)
-			kernels->widen[dtype](desk.rows + i * e->lora, ds_kv_row(kv, pages, block * BLOCK + i), e->lora);
-		ds_tiles_quantize(e->cpu, &keys, 0, ds_tiles_count(e->cpu, &keys));
-		ds_tiles_quantize(e->cpu, &values, 0, ds_tiles_count(e->cpu, &values));
+		if (e->key_codes)
+			round_latents(e, block, &desk);
 	}
 }
 
@@ -192,6 +214,8 @@ static void head_pieces(void *arg, size_t first, size_t last, unsigned member)
 			uint16_t *k = e->keys + (block * BLOCK * e->n_heads + head) * key;
 			uint16_t *v = e->values + (block * BLOCK * e->n_heads + head) * e->v_head;
 
+			if (!e->key_codes)
+				round_latents(e, block, &desk);
 			ds_tiles_rows(e->cpu, &keys, 0, e->nope, member);
 			narrow_rows(e, k, e->n_heads * key, desk.rows, e->nope, keys.n);
 			for (size_t t = 0; t < keys.n; t++)
@@ -231,27 +255,36 @@ static size_t lines(size_t size)
 	return (size + DS_PANEL_LINE - 1) / DS_PANEL_LINE * DS_PANEL_LINE;
 }
 
-/* The parts of the room, when @n_heads have keys and values in it. It is no larger than what the absorbed form would have
- * made of these rows, absorbed queries and mixed latents: that much memory was planned for. False: more, or none. */
-static bool lay_out(struct expansion *e, size_t n_heads)
+/* The parts of the room, and how many heads have keys and values in it. It is no larger than what the absorbed form would
+ * have made of these rows, absorbed queries and mixed latents: that much memory was planned for. False: not even one head
+ * fits, or there is no memory. */
+static bool lay_out(struct expansion *e)
 {
 	static const uint32_t one_page;
 	size_t codes = lines(e->n_seen * ds_codes_size(e->lora) + DS_CODES_SPARE), n_rows = e->op->rows->n;
 	size_t rotary = lines(e->n_seen * e->rope * sizeof(*e->rotary)), pages = lines(n_rows * sizeof(*e->pages));
-	size_t keys = lines(e->n_seen * n_heads * (e->nope + e->rope) * sizeof(*e->keys));
-	size_t values = lines(e->n_seen * n_heads * e->v_head * sizeof(*e->values));
-	size_t planned = n_rows * e->op->k_b->n_experts * 2 * e->lora * sizeof(float);
+	size_t key = lines(e->n_seen * (e->nope + e->rope) * sizeof(*e->keys)), n_heads = e->op->k_b->n_experts;
+	size_t value = lines(e->n_seen * e->v_head * sizeof(*e->values)), a_head = key + value;
+	size_t planned = n_rows * n_heads * 2 * e->lora * sizeof(float);
+	bool keeps = rotary + pages + 2 * codes + a_head <= planned;
 	char *room;
 
-	if (2 * codes + rotary + pages + keys + values > planned || !ds_room_reserve(&e->cpu->expanded, planned))
+	if (rotary + pages + a_head > planned || !ds_room_reserve(&e->cpu->expanded, planned))
 		return false;
 	room = e->cpu->expanded.memory;
-	e->key_codes = room;
-	e->value_codes = room + codes;
-	e->rotary = (uint16_t *)(room + 2 * codes);
-	e->pages = (const uint32_t **)(room + 2 * codes + rotary);
-	e->keys = (uint16_t *)(room + 2 * codes + rotary + pages);
-	e->values = (uint16_t *)(room + 2 * codes + rotary + pages + keys);
+	if (keeps) {
+		e->key_codes = room;
+		e->value_codes = room + codes;
+		room += 2 * codes;
+		planned -= 2 * codes;
+	}
+	e->most_heads = (planned - rotary - pages) / a_head;
+	e->most_heads = e->most_heads < most(ROOM / a_head, 1) ? e->most_heads : most(ROOM / a_head, 1);
+	e->most_heads = e->most_heads < n_heads ? e->most_heads : n_heads;
+	e->rotary = (uint16_t *)room;
+	e->pages = (const uint32_t **)(room + rotary);
+	e->keys = (uint16_t *)(room + rotary + pages);
+	e->values = (uint16_t *)(room + rotary + pages + e->most_heads * key);
 	for (size_t i = 0; i < n_rows; i++)
 		e->pages[i] = &one_page;
 	return true;
@@ -278,24 +311,21 @@ bool ds_cpu_expanded_attention(void *self, const struct ds_expanded_attention *o
 		.lora = op->k_b->rows,
 		.v_head = op->v_b->rows,
 	};
-	size_t n_heads = op->k_b->n_experts, a_head, at_once;
+	size_t n_heads = op->k_b->n_experts;
 
 	if (op->rows->n == 0 || !suits(&e))
 		return false;
 	for (uint32_t r = 0; r < op->rows->n; r++)
 		e.n_seen = most(e.n_seen, (size_t)op->rows->positions[r] + 1);
 	e.n_blocks = (e.n_seen + BLOCK - 1) / BLOCK;
-	a_head = e.n_seen * (e.nope + e.rope + e.v_head) * sizeof(uint16_t);
-	at_once = most(ROOM / a_head, 1);
-	at_once = at_once < n_heads ? at_once : n_heads;
-	e.piece = e.n_blocks * at_once / (PIECES_A_MEMBER * ds_team_size(e.cpu->team)) + 1;
+	if (!lay_out(&e))
+		return false;
+	e.piece = e.n_blocks * e.most_heads / (PIECES_A_MEMBER * ds_team_size(e.cpu->team)) + 1;
 	e.piece = e.piece < PIECE ? e.piece : PIECE;
 	e.n_chunks = (e.n_blocks + e.piece - 1) / e.piece;
-	if (!lay_out(&e, at_once))
-		return false;
 	ds_team_run(e.cpu->team, e.n_blocks, 1, latent_pieces, &e);
 	for (; e.head < n_heads; e.head += e.n_heads) {
-		e.n_heads = n_heads - e.head < at_once ? n_heads - e.head : at_once;
+		e.n_heads = n_heads - e.head < e.most_heads ? n_heads - e.head : e.most_heads;
 		ds_team_run(e.cpu->team, e.n_heads * e.n_chunks, 1, head_pieces, &e);
 		attend(&e);
 	}

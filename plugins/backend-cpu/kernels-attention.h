@@ -15,9 +15,9 @@ enum {
 	DS_ATTEND_FEW = 8, /* so many queries are worth a set with shorter vectors */
 };
 
-/* What memory is asked for while there is arithmetic, the rows of the next tile: bytes that follow one another, of one run
- * after the other, since memory brings lines in order faster than any other way. All kernels of a tile share it, and ask
- * for as much as they read. */
+/* What memory is asked for while there is arithmetic, the rows of the next tile: bytes that follow one another, one run
+ * after the other, since memory brings lines in order faster than any other way. All kernels of a tile share it, and
+ * ask for as much as they read. */
 struct ds_run {
 	const char *begin, *end;
 };

@@ -2,9 +2,10 @@
  *
  * Included once by the file of each instruction set, which defines before it: LANES (a divisor of 16); the types ivec and
  * fvec, LANES 32-bit words and floats; TILE_PANELS and TILE_WIDTH, which its registers hold, and PRODUCT_CASES, every width
- * up to that; if it can hold more rows without a tile, FEW_WIDTH and FEW_CASES; SIGNED_OFFSET; and the small functions iv_*() and fv_*() used here and in the three parts of this file:
- * tiles-unpack.h (from words to bytes), tiles-flat.h and tiles-few.h. iv_dot() adds to every word the products of four
- * unsigned bytes below 64 with four signed ones; iv_dot_signed() those of bytes that iv_of_signed() made. */
+ * up to that; if they hold more rows without a tile, FEW_WIDTH and FEW_CASES; SIGNED_OFFSET; and the small functions iv_*()
+ * and fv_*() used here and in the three parts of this file: tiles-unpack.h (from words to bytes), tiles-flat.h and
+ * tiles-few.h. iv_dot() adds to every word the products of four unsigned bytes below 64 with four signed ones;
+ * iv_dot_signed() those of bytes that iv_of_signed() made. */
 #include "kernels-inline.h"
 #include "tiles.h"
 
