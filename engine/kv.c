@@ -1,6 +1,7 @@
 /* kv.c - pages: a free list, a list of kept pages by age, and a hash table of the full ones.
  *
- * All lists run through the pages themselves, so nothing is allocated after ds_kv_cache_new(). */
+ * All lists run through the pages themselves, so nothing is allocated after ds_kv_cache_new(), but what qsort() may take for
+ * some hundred pages at once. */
 #include "kv.h"
 
 #include <stdlib.h>

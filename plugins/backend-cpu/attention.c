@@ -11,7 +11,6 @@
 #include "cpu.h"
 
 #include <float.h>
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -62,7 +61,7 @@ struct unit {
 	const struct ds_attend_kernels *kernels;
 	size_t head, n_heads, key_head;
 	unsigned n_queries, n; /* as in struct ds_attend */
-	float *q, *sums; /* sums (n_queries, share_pitch()): of a share until it is complete */
+	float *q, *sums; /* sums (most_queries, share_pitch()): of a share until it is complete */
 	float *y[DS_ATTEND_QUERIES];
 	float top[DS_ATTEND_QUERIES], sum[DS_ATTEND_QUERIES], factor[DS_ATTEND_QUERIES];
 };
@@ -75,6 +74,7 @@ struct wide {
 
 /* What a piece works with. */
 struct desk {
+	size_t first_row, first_unit, n_units; /* the piece: its first row, of one sequence, and its units */
 	const char *keys[DS_ATTEND_TILE], *values[DS_ATTEND_TILE]; /* as in struct ds_attend */
 	struct ds_run runs[2 * DS_ATTEND_TILE]; /* of the next tile, keys and then values */
 	struct ds_ahead ahead;
@@ -96,7 +96,7 @@ static size_t share_pitch(const struct job *job)
 	return whole_lines(job->values.cols + 2);
 }
 
-/* Numbers a unit needs, and for the sums of a share, and a desk without units. */
+/* Numbers a unit needs, beside the sums of a share. */
 static size_t unit_room(const struct job *job)
 {
 	return whole_lines(sizeof(struct unit) / sizeof(float) + 1) + job->most_queries * job->keys.cols;
@@ -118,6 +118,7 @@ static size_t q8_room(const struct job *job)
 				    : 0;
 }
 
+/* Numbers a desk without units needs. */
 static size_t desk_room(const struct job *job)
 {
 	return whole_lines(sizeof(struct desk) / sizeof(float) + 1) + job->tile * (DS_ATTEND_QUERIES + wide_cols(job)) +
@@ -277,7 +278,7 @@ static void begin_unit(const struct job *job, struct unit *unit, size_t index, s
 	}
 }
 
-/* A share goes where all can read it when it is complete: memory that another member wrote last is slow to come by. */
+/* A share is summed in the member's own memory and copied once: adding to lines that another member wrote last is slow. */
 static void end_unit(const struct job *job, struct unit *unit, size_t row, size_t share)
 {
 	size_t cols = job->values.cols;
@@ -313,20 +314,19 @@ static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row,
 	}
 }
 
-/* What the units from @first on, @n_units of them, read of the positions from @t to @end - 1: the columns of their key
- * heads, or where these are all there are, whole pages. Returns the end of the runs. */
-static struct ds_run *find_runs(const struct job *job, const struct columns *c, size_t row, size_t t, size_t end,
-				size_t first, size_t n_units, struct ds_run *run)
+/* What the units of the piece read of the positions from @t to @end - 1, into @run: the columns of their key heads, row by
+ * row, or where these are all there are, page by page. Returns the end of the runs. */
+static struct ds_run *find_runs(const struct job *job, const struct desk *desk, const struct columns *c, size_t t, size_t end,
+				struct ds_run *run)
 {
-	size_t head = first / job->units_a_group, n_heads = (first + n_units - 1) / job->units_a_group + 1 - head;
+	size_t head = desk->first_unit / job->units_a_group;
+	size_t n_heads = (desk->first_unit + desk->n_units - 1) / job->units_a_group + 1 - head;
 	size_t size = ds_row_size(c->kv->dtype, n_heads * c->cols), pitch = ds_row_size(c->kv->dtype, c->kv->width);
-	size_t offset = ds_row_size(c->kv->dtype, head * c->cols);
 
 	while (t < end) {
-		size_t slot = t % c->kv->page_tokens, left = c->kv->page_tokens - slot;
+		size_t left = c->kv->page_tokens - t % c->kv->page_tokens;
 		size_t n = size < pitch ? 1 : left < end - t ? left : end - t;
-		const char *p = (const char *)c->kv->data + offset +
-				((size_t)job->rows->pages[row][t / c->kv->page_tokens] * c->kv->page_tokens + slot) * pitch;
+		const char *p = ds_kv_row(c->kv, job->rows->pages[desk->first_row], t) + ds_row_size(c->kv->dtype, head * c->cols);
 
 		*run++ = (struct ds_run){p, p + (n - 1) * pitch + size};
 		t += n;
@@ -334,20 +334,21 @@ static struct ds_run *find_runs(const struct job *job, const struct columns *c, 
 	return run;
 }
 
-/* Let the kernels ask for the tile from @t on. */
-static void ask_for(const struct job *job, size_t row, size_t t, size_t end, size_t first, size_t n_units,
-		    struct desk *desk)
+/* Let the kernels ask for the tile from @t on, of positions up to @end - 1. */
+static void look_ahead(const struct job *job, size_t t, size_t end, struct desk *desk)
 {
 	size_t next = end - t < job->tile ? end : t + job->tile;
-	struct ds_run *last = find_runs(job, &job->keys, row, t, next, first, n_units, desk->runs);
-	bool is_twice = job->values.kv == job->keys.kv;
+	struct ds_run *last = find_runs(job, desk, &job->keys, t, next, desk->runs);
+	/* Rows that are keys and values at once are read once more for the values, unless they were widened. */
+	bool is_same = job->values.kv == job->keys.kv;
+	size_t n_sharing = desk->n_units < job->units_a_group ? desk->n_units : job->units_a_group;
 
-	if (!is_twice)
-		last = find_runs(job, &job->values, row, t, next, first, n_units, last);
+	if (!is_same)
+		last = find_runs(job, desk, &job->values, t, next, last);
 	desk->ahead = (struct ds_ahead){
 		.run = desk->runs,
 		.last = last,
-		.n_reads = (unsigned)((is_twice ? 2 : 1) * (n_units < job->units_a_group ? n_units : job->units_a_group)),
+		.n_reads = (unsigned)(is_same && job->form != WIDENED ? 2 * n_sharing : n_sharing),
 	};
 }
 
@@ -426,9 +427,11 @@ static void attend_tile(const struct job *job, size_t i, size_t row, size_t t, s
 /* Rows @row to @row + @n_rows - 1, all of one sequence: the units from @first on. */
 static void attend(const struct job *job, size_t row, size_t n_rows, size_t first, size_t share, struct desk *desk)
 {
-	size_t n_units = job->n_units - first < job->units_taken ? job->n_units - first : job->units_taken;
 	size_t n_seen = 0, n_tiles, begin, end;
 
+	desk->first_row = row;
+	desk->first_unit = first;
+	desk->n_units = job->n_units - first < job->units_taken ? job->n_units - first : job->units_taken;
 	for (size_t r = row; r < row + n_rows; r++)
 		if (n_seen <= job->rows->positions[r])
 			n_seen = (size_t)job->rows->positions[r] + 1;
@@ -436,20 +439,20 @@ static void attend(const struct job *job, size_t row, size_t n_rows, size_t firs
 	begin = n_tiles * share / job->n_shares * job->tile;
 	end = n_tiles * (share + 1) / job->n_shares * job->tile;
 	end = end < n_seen ? end : n_seen;
-	for (size_t i = 0; i < n_units; i++)
+	for (size_t i = 0; i < desk->n_units; i++)
 		begin_unit(job, &desk->units[i], first + i, row, n_rows, desk);
-	ask_for(job, row, begin, end, first, n_units, desk);
+	look_ahead(job, begin, end, desk);
 	for (size_t t = begin; t < end; t += job->tile) {
 		size_t n = end - t < job->tile ? end - t : job->tile;
 
-		ds_ask(&desk->ahead, UINT_MAX / 2);
-		ask_for(job, row, t + n, end, first, n_units, desk);
+		ds_ask(&desk->ahead, DS_ASK_ALL);
+		look_ahead(job, t + n, end, desk);
 		find_rows(job, job->keys.kv, row, t, t + n, desk->keys);
 		find_rows(job, job->values.kv, row, t, t + n, desk->values);
-		for (size_t i = 0; i < n_units; i++)
+		for (size_t i = 0; i < desk->n_units; i++)
 			attend_tile(job, i, row, t, n, desk);
 	}
-	for (size_t i = 0; i < n_units; i++)
+	for (size_t i = 0; i < desk->n_units; i++)
 		end_unit(job, &desk->units[i], row, share);
 }
 

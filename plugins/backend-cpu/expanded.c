@@ -4,9 +4,9 @@
  * qk_nope + qk_rope + v_head, less than a third. What it takes to make keys and values is shared by all rows. They are
  * made as BF16 for some heads at a time, as many as stay in a cache, and then it is plain attention.
  *
- * The latents are rounded as activations for k_b and for v_b (tiles.h): once for all heads, or of a text so long that there
- * is no room for the codes of all positions, for some heads at a time. Of k_b, whose rows are for absorbed queries, a head's
- * columns are wanted: it is turned on the way. */
+ * The latents are rounded as activations for k_b and for v_b (tiles.h): once for all heads, or for each anew if the text is
+ * so long that the codes of all positions have no room. Of k_b, whose rows are for absorbed queries, a head's columns are
+ * wanted: it is turned on the way. */
 #include "cpu.h"
 
 #include <string.h>

@@ -267,9 +267,9 @@ static void few_weigh(const struct ds_attend *op)
 	factor = _mm512_castps512_ps256(weight(old, top));
 	for (size_t t = 0; t < op->n_positions; t += 2) {
 		__m512 weights = weight(two_of_few(op, t), top);
-		ds_ask(op->ahead, 1);
 		__m256i narrow = (__m256i)_mm512_cvtneps_pbh(weights);
 
+		ds_ask(op->ahead, 1); /* reads none, but would leave memory idle */
 		sum = _mm512_add_ps(sum, weights);
 		_mm256_storeu_si256((__m256i *)(op->scores + t / 2 * DS_ATTEND_FEW),
 				    _mm256_permutexvar_epi16(order, narrow));

@@ -16,8 +16,9 @@ enum {
 };
 
 /* What memory is asked for while there is arithmetic, the rows of the next tile: bytes that follow one another, one run
- * after the other, since memory brings lines in order faster than any other way. All kernels of a tile share it, and
- * ask for as much as they read. */
+ * after the other, since memory brings lines in order faster than any other way. The kernels of a tile for rows of BF16
+ * and Q8_0 share it and ask at the pace at which they go through the rows; what is left, or all if the kernels do not ask,
+ * is asked for before the next tile begins. */
 struct ds_run {
 	const char *begin, *end;
 };
@@ -25,10 +26,13 @@ struct ds_run {
 struct ds_ahead {
 	const struct ds_run *run, *last; /* the next run, and behind the last one */
 	const char *at, *end;		 /* of the run before */
-	unsigned n_reads, n_read;	 /* how often the kernels read a line, and so many lines since one was asked for */
+	unsigned n_reads;		 /* how often all kernels of a tile together read a line of the cache */
+	unsigned n_read;		 /* lines read since the last was asked for */
 };
 
-/* @n_lines lines are being read. */
+enum { DS_ASK_ALL = 1 << 30 }; /* lines: more than a tile has */
+
+/* For every n_reads of @n_lines lines that are read, ask for one. */
 static inline void ds_ask(struct ds_ahead *a, unsigned n_lines)
 {
 	for (a->n_read += n_lines; a->n_read >= a->n_reads; a->n_read -= a->n_reads) {

@@ -11,7 +11,7 @@
 /* 32 registers: 12 sums of a group, 12 of what it belongs to, two vectors of weights, the rest for what is on its way. */
 #define PRODUCT_CASES(what, kind) \
 	what(1, kind) what(2, kind) what(3, kind) what(4, kind) what(5, kind) what(6, kind)
-/* One vector of weights at a time, so that a group of sums less is needed. */
+/* Without a tile: one vector of weights at a time, so that half the sums are needed for a row. */
 #define FEW_WIDTH 8
 #define FEW_CASES(what, kind) PRODUCT_CASES(what, kind) what(7, kind) what(8, kind)
 

@@ -18,10 +18,12 @@ static ALWAYS_INLINE unsigned sum_of(struct shape s, unsigned o, enum ds_tile_ki
 	return s.stride * 4 < ds_tile_group(kind) ? 0 : o;
 }
 
-/* Rows of activations whose sums the registers hold. Of more than two groups at a time they hold no more than a tile's. */
+/* Rows of activations at once: for the sums of one or two groups a row the registers suffice, within a step. */
 static ALWAYS_INLINE unsigned few_width(struct shape s, enum ds_tile_kind kind)
 {
-	return sum_of(s, s.n_outputs - 1, kind) < 2 ? FEW_WIDTH : TILE_WIDTH;
+	const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;
+
+	return n_sums <= 2 ? FEW_WIDTH : TILE_WIDTH;
 }
 
 static ALWAYS_INLINE unsigned group_of(struct shape s, unsigned part, unsigned g, enum ds_tile_kind kind)
@@ -44,7 +46,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW_WIDTH], unsign
 #define DEFINE_FEW(name, dtype)                                                                                       \
 	/* The sums of a part's groups in integers: @x is the first activation of its first step. */                  \
 	static ALWAYS_INLINE const uint8_t *sum_part_##name(const uint8_t *block, const uint8_t *step,                \
-							    const int8_t *x, unsigned n, ivec (*sums)[FEW_WIDTH])    \
+							    const int8_t *x, unsigned n, ivec (*sums)[FEW_WIDTH])     \
 	{                                                                                                             \
 		const struct shape s = shape_of(dtype);                                                               \
 		const enum ds_tile_kind kind = ds_tile_type(dtype).kind;                                              \
@@ -83,7 +85,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW_WIDTH], unsign
 		const unsigned n_sums = sum_of(s, s.n_outputs - 1, kind) + 1;                                         \
 		const uint8_t *step = words + s.first * 64;                                                           \
 		struct block_scales to;                                                                               \
-		ivec total[FEW_WIDTH];                                                                               \
+		ivec total[FEW_WIDTH];                                                                                \
                                                                                                                       \
 		ask_ahead(words, s.first);                                                                            \
 		scales_##name(heads, words, (struct scales){to.scales, to.mins, to.k_scales, to.k_mins, to.d, to.d_min}); \
@@ -91,7 +93,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW_WIDTH], unsign
 		for (unsigned i = 0; i < n; i++)                                                                      \
 			total[i] = iv_set32(0);                                                                       \
 		for (unsigned part = 0; part < s.n_parts; part++) {                                                   \
-			ivec sums[MAX_OUTPUTS][FEW_WIDTH];                                                           \
+			ivec sums[MAX_OUTPUTS][FEW_WIDTH];                                                            \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned g = 0; g < n_sums; g++) {                                                       \
@@ -147,7 +149,7 @@ static ALWAYS_INLINE ivec add_groups(ivec total, ivec (*sums)[FEW_WIDTH], unsign
 		const size_t panel_size = ds_panel_size(dtype, op->cols);                                             \
                                                                                                                       \
 		for (size_t row = 0; row < op->n_rows; row += LANES) {                                                \
-			fvec sum[FEW_WIDTH];                                                                         \
+			fvec sum[FEW_WIDTH];                                                                          \
                                                                                                                       \
 			UNROLL                                                                                        \
 			for (unsigned i = 0; i < n; i++)                                                              \

@@ -2,7 +2,7 @@
  *
  * Both sides are brought to bytes. Of the weights, a tile: up to DS_TILE_PANELS panels (panels.h) of up to DS_TILE_COLS
  * columns as one byte an element and a scale for every 16 or 32 of them, whatever the type was. Of the activations, codes:
- * up to DS_TILE_WIDTH rows, one signed byte an element and a float32 scale for every span of them. Then
+ * a few rows, one signed byte an element and a float32 scale for every span of them. Then
  *
  *   y[i][r] = sum_s x_scale[i][s] * sum_g (scale[r][g] * sum_e w[r][e] * x[i][e] - min[r][g] * sum_e x[i][e])
  *
@@ -19,7 +19,7 @@
 enum {
 	DS_TILE_COLS = 512,    /* so that the tile of AVX-512 stays in half of the first cache */
 	DS_TILE_PANELS = 2,    /* most panels of a tile */
-	DS_TILE_WIDTH = 8,     /* most rows of activations of a tile */
+	DS_TILE_WIDTH = 8,     /* most rows of activations at once, with a tile of weights or without */
 	DS_TILE_AHEAD = 6912,  /* bytes before their use that memory is asked for weights */
 	DS_TILE_GROUP = 32,    /* most elements that share a scale of the weights */
 	DS_TILE_MIN_GROUP = 16, /* least */

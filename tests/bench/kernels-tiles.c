@@ -234,7 +234,7 @@ static void check_quantize(const struct ds_kernels *k, struct ds_tile_type type,
 static void activations_are_rounded_to_bytes(const struct ds_kernels *k)
 {
 	for (size_t t = 0; t < N_TYPES; t++)
-		for (unsigned n = 1; n <= k->tiles.width && n <= portable.tiles.width; n++)
+		for (unsigned n = 1; n <= DS_TILE_WIDTH; n++)
 			for (size_t spans = 1; spans <= 3; spans++)
 				for (enum kind kind = 0; kind < N_KINDS; kind++) {
 					struct ds_tile_type type = ds_tile_type(block_types[t].dtype);
@@ -366,6 +366,7 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 	static struct weights w;
 	static float before[DS_TILE_WIDTH * MAX_ROWS];
 	enum ds_dtype dtype = block_types[type].dtype;
+	bool of_tile = n <= k->tiles.width, few = first == 0 && rows <= DS_PANEL && n <= k->tiles.few_width[dtype];
 	size_t block = ds_dtype_info(dtype)->block, all = n_blocks * block;
 	const float *x[DS_TILE_WIDTH];
 	struct ds_tile_product op = {
@@ -377,17 +378,19 @@ static void check_product(const struct ds_kernels *k, size_t type, size_t rows, 
 		.add = rows % 2,
 	};
 
+	if (!of_tile && !few)
+		return;
 	make_weights(&w, type, rows, all, kind);
 	make_rows(x, n, all, kind);
 	k->tiles.quantize(&op.codes, x, all, ds_tile_type(dtype));
 	for (size_t p = 0; p * DS_PANEL < rows; p++)
 		k->tiles.unpack[dtype](&tile[p], w.panels[p], all, first, n_blocks - first);
 	make_results(&op, before, kind);
-	if (n <= k->tiles.width) {
+	if (of_tile) {
 		k->tiles.product[ds_tile_type(dtype).kind](&op);
 		check_sums(&op, &w, ds_tile_type(dtype).kind, before, kind);
 	}
-	if (first == 0 && rows <= DS_PANEL && n <= k->tiles.few_width[dtype])
+	if (few)
 		check_few(k, &op, &w, before, kind);
 }
 

@@ -141,12 +141,12 @@ static void check(struct bench *b, enum ds_dtype k_type, enum ds_dtype v_type, e
 }
 
 /* One block of positions and many, pieces of them and pages that end anywhere, and weights of each way to turn; texts so long
- * that not all codes fit, nor all heads. */
+ * that not all heads fit, nor in the end the codes. */
 static void keys_and_values_of_heads_give_the_same_attention(void **state)
 {
 	static const enum ds_dtype k_types[] = {DS_DTYPE_BF16, DS_DTYPE_Q8_0, DS_DTYPE_Q5_1, DS_DTYPE_F32};
 	static const enum ds_dtype v_types[] = {DS_DTYPE_Q8_0, DS_DTYPE_Q4_K, DS_DTYPE_BF16};
-	static const uint32_t contexts[][2] = {{1, 1}, {40, 40}, {70, 128}, {60, 129}, {200, 300}, {70, 900}, {600, 2200}};
+	static const uint32_t contexts[][2] = {{1, 1}, {40, 40}, {70, 128}, {60, 129}, {200, 300}, {70, 450}, {70, 900}, {600, 2200}};
 
 	for (size_t i = 0; i < DS_ARRAY_SIZE(contexts); i++)
 		for (size_t k = 0; k < DS_ARRAY_SIZE(k_types); k++) {
