@@ -25,6 +25,18 @@ static int asked_isa(void)
 	return -1;
 }
 
+/* Says what could be asked for instead. */
+static int refuse_isa(struct ds_error *err)
+{
+	char names[128] = "";
+	size_t n = 0;
+
+	for (int isa = 0; isa < DS_ISA_COUNT; isa++)
+		if (ds_isa_has((enum ds_isa)isa) && n < sizeof(names))
+			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", ds_isa_name((enum ds_isa)isa));
+	return ds_fail(err, -EINVAL, "DEEPSEEKD_CPU=%.64s: this CPU has %s", getenv("DEEPSEEKD_CPU"), names);
+}
+
 static const char *identity(void)
 {
 	static const char *const names[DS_ISA_COUNT] = {
@@ -122,9 +134,7 @@ static int cpu_open(void **self, const struct ds_host *host, const struct ds_set
 	int isa = asked_isa();
 
 	if (isa < 0)
-		return ds_fail(err, -EINVAL,
-			       "DEEPSEEKD_CPU=%s: this CPU has %s; portable, avx2, avx2-vnni, avx512, avx512-vnni and "
-			       "avx512-bf16 are known", getenv("DEEPSEEKD_CPU"), ds_isa_name(ds_isa_detect()));
+		return refuse_isa(err);
 	cpu = calloc(1, sizeof(*cpu));
 	if (!cpu)
 		return ds_fail(err, -ENOMEM, "no memory for the CPU backend");
