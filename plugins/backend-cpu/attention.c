@@ -75,7 +75,7 @@ struct wide {
 /* What a piece works with. */
 struct desk {
 	size_t first_row, first_unit, n_units; /* the piece: its first row, of one sequence, and its units */
-	const char *keys[DS_ATTEND_TILE], *values[DS_ATTEND_TILE]; /* as in struct ds_attend */
+	const char *keys[DS_ATTEND_TILE], *values[DS_ATTEND_TILE]; /* as in struct ds_attend; values unless keys are both */
 	struct ds_run runs[2 * DS_ATTEND_TILE]; /* of the next tile, keys and then values */
 	struct ds_ahead ahead;
 	float *scores;
@@ -299,18 +299,26 @@ static void end_unit(const struct job *job, struct unit *unit, size_t row, size_
 
 /* ---- a tile ---- */
 
+/* So many of the positions from @t to @end - 1 are in the page of the first. */
+static size_t n_in_page(const struct ds_kv *kv, size_t t, size_t end)
+{
+	size_t left = kv->page_tokens - t % kv->page_tokens;
+
+	return left < end - t ? left : end - t;
+}
+
 /* Where the rows of the positions from @t to @end - 1 start, page by page. */
 static void find_rows(const struct job *job, const struct ds_kv *kv, size_t row, size_t t, size_t end,
 		      const char **starts)
 {
-	size_t size = ds_row_size(kv->dtype, kv->width), slot = t % kv->page_tokens, page = t / kv->page_tokens;
+	size_t size = ds_row_size(kv->dtype, kv->width);
 
-	for (; t < end; page++, slot = 0) {
-		const char *p =
-			(const char *)kv->data + ((size_t)job->rows->pages[row][page] * kv->page_tokens + slot) * size;
+	for (size_t n; t < end; t += n) {
+		const char *p = ds_kv_row(kv, job->rows->pages[row], t);
 
-		for (; slot < kv->page_tokens && t < end; slot++, t++, p += size)
-			*starts++ = p;
+		n = n_in_page(kv, t, end);
+		for (size_t i = 0; i < n; i++)
+			*starts++ = p + i * size;
 	}
 }
 
@@ -323,13 +331,11 @@ static struct ds_run *find_runs(const struct job *job, const struct desk *desk, 
 	size_t n_heads = (desk->first_unit + desk->n_units - 1) / job->units_a_group + 1 - head;
 	size_t size = ds_row_size(c->kv->dtype, n_heads * c->cols), pitch = ds_row_size(c->kv->dtype, c->kv->width);
 
-	while (t < end) {
-		size_t left = c->kv->page_tokens - t % c->kv->page_tokens;
-		size_t n = size < pitch ? 1 : left < end - t ? left : end - t;
+	for (size_t n; t < end; t += n) {
 		const char *p = ds_kv_row(c->kv, job->rows->pages[desk->first_row], t) + ds_row_size(c->kv->dtype, head * c->cols);
 
+		n = size < pitch ? 1 : n_in_page(c->kv, t, end);
 		*run++ = (struct ds_run){p, p + (n - 1) * pitch + size};
-		t += n;
 	}
 	return run;
 }
@@ -448,7 +454,8 @@ static void attend(const struct job *job, size_t row, size_t n_rows, size_t firs
 		ds_ask(&desk->ahead, DS_ASK_ALL);
 		look_ahead(job, t + n, end, desk);
 		find_rows(job, job->keys.kv, row, t, t + n, desk->keys);
-		find_rows(job, job->values.kv, row, t, t + n, desk->values);
+		if (job->values.kv != job->keys.kv)
+			find_rows(job, job->values.kv, row, t, t + n, desk->values);
 		for (size_t i = 0; i < desk->n_units; i++)
 			attend_tile(job, i, row, t, n, desk);
 	}

@@ -298,15 +298,15 @@ static void print_speeds(const struct timed *timed, enum ds_dtype dtype, unsigne
 	for (enum ds_isa isa = DS_ISA_PORTABLE; isa < DS_ISA_COUNT; isa++) {
 		struct ds_kernels k;
 		struct call call = {&k, dtype, n};
+		unsigned most;
 		double speed;
 
 		if (!ds_isa_has(isa))
 			continue;
 		ds_kernels_init(&k, isa);
-		if (timed->run == run_few_product && n > k.tiles.few_width[dtype])
-			call.n = k.tiles.few_width[dtype];
-		else if (timed->run != run_few_product && timed->types == OF_TILES && n > k.tiles.width)
-			call.n = k.tiles.width;
+		most = timed->run == run_few_product ? k.tiles.few_width[dtype] : k.tiles.width;
+		if (timed->types == OF_TILES && n > most)
+			call.n = most;
 		if (!is_there(timed, &call)) {
 			printf("  %16s", "-");
 			continue;

@@ -6,7 +6,6 @@
  * Weights of 8 bits are rounded to 1 / 254 of the largest of a tile, what is taken from one being given to the next: by
  * half a step times the sum of |v_t - v_(t + 1)| at most. */
 #include <float.h>
-#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -522,7 +521,7 @@ static void lines_are_asked_for_in_order_once_for_all_that_read_them(void **stat
 	assert_ptr_equal(a.at, lines + 2 * 64);
 	ds_ask(&a, 2);
 	assert_true(a.run == runs + 2 && a.at == lines + 6 * 64);
-	ds_ask(&a, UINT_MAX / 2);
+	ds_ask(&a, DS_ASK_ALL);
 	assert_ptr_equal(a.at, lines + 6 * 64);
 }
 
